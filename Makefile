@@ -1,0 +1,28 @@
+PY = .venv/bin/python
+
+.PHONY: install run test test-all check bench
+
+install: .venv/installed
+
+.venv/installed: requirements.txt requirements-dev.txt
+	python3 -m venv .venv
+	$(PY) -m pip install --quiet --upgrade pip
+	$(PY) -m pip install --quiet -r requirements.txt -r requirements-dev.txt
+	touch $@
+
+run: install
+	$(PY) server.py
+
+test: install
+	$(PY) -m pytest -n 2 --dist worksteal -m "not slow and not gpu"
+
+test-all: install
+	$(PY) -m pytest -n 2 --dist worksteal -m "not gpu"
+
+check: install
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+
+bench: install
+	for file in benchmarks/[a-z]*.py; do $(PY) $$file || exit 1; done

@@ -1,0 +1,1 @@
+"""The loop of reinforcement learning from human feedback: rate, train, compare, promote, serve."""

@@ -1,0 +1,108 @@
+"""Settings: read once from `RLHF_*`, frozen, described for the README."""
+
+import secrets
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SOURCE_ROOT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """What can be set from outside. Every field is the variable `RLHF_<FIELD>`."""
+
+    model_config = SettingsConfigDict(env_prefix="RLHF_", frozen=True, extra="forbid")
+
+    data_dir: Path = Field(
+        default=SOURCE_ROOT / "data",
+        description="Folder of the embedded database, artifacts, embeddings and the secret key.",
+    )
+    database_url: str = Field(
+        default="",
+        description="`postgresql://...` moves everything to PostgreSQL; empty is SQLite in "
+        "`RLHF_DATA_DIR`.",
+    )
+    secret_key: str = Field(
+        default="",
+        description="Key of the pseudonyms of user ids. Empty: made once and kept in "
+        "`RLHF_DATA_DIR/secret.key`. Machines around one database need the same key.",
+    )
+    host: str = Field(default="127.0.0.1", description="Address on which `server.py` listens.")
+    port: int = Field(default=8501, ge=1, le=65535, description="Port of `server.py`.")
+    inference_port: int = Field(
+        default=8502, ge=1, le=65535, description="Loopback port of the inference process."
+    )
+    inference_timeout_s: float = Field(
+        default=2.0, gt=0, description="A rerank that takes longer returns the original order."
+    )
+    encoder: str = Field(
+        default="minilm",
+        description="Sentence encoder: `minilm` (bundled all-MiniLM-L6-v2), a folder, or a hub id.",
+    )
+    start_children: bool = Field(
+        default=True,
+        description="Whether `server.py` starts inference process and workers itself.",
+    )
+    dead_after_s: float = Field(
+        default=60.0, gt=0, description="A worker silent for longer has its runs taken over."
+    )
+    run_grace_s: float = Field(
+        default=5.0, gt=0, description="Seconds between asking a run to end and killing it."
+    )
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The SQLAlchemy URL: `postgresql+psycopg://...` or `sqlite:///<data_dir>/rlhf.db`."""
+        if not self.database_url:
+            return f"sqlite:///{self.data_dir.resolve() / 'rlhf.db'}"
+        for prefix in ("postgresql://", "postgres://"):
+            if self.database_url.startswith(prefix):
+                return "postgresql+psycopg://" + self.database_url.removeprefix(prefix)
+        return self.database_url
+
+    @property
+    def artifact_dir(self) -> Path:
+        """Where model versions and frozen datasets are kept."""
+        return self.data_dir.resolve() / "artifacts"
+
+    @property
+    def embedding_dir(self) -> Path:
+        """Where the embedding cache is kept."""
+        return self.data_dir.resolve() / "embeddings"
+
+    def read_secret_key(self) -> bytes:
+        """The pseudonym key; made with mode 0600 at the first call where none is set."""
+        if self.secret_key:
+            return self.secret_key.encode()
+        path = self.data_dir / "secret.key"
+        if not path.exists():
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            fresh = path.with_name(f"secret.key.{secrets.token_hex(4)}")
+            fresh.touch(mode=0o600)
+            fresh.write_text(secrets.token_hex(32))
+            try:
+                path.hardlink_to(fresh)  # atomic: of two first starts one wins, both read one key
+            except FileExistsError:
+                pass
+            finally:
+                fresh.unlink()
+        return path.read_text().strip().encode()
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """The settings of this process. Tests call `get_settings.cache_clear()` after a change."""
+    return Settings()
+
+
+def describe_settings() -> list[tuple[str, str, str]]:
+    """(variable, default, meaning) of every setting, in order; the README's table is made of it."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        if isinstance(default, Path):
+            default = default.relative_to(SOURCE_ROOT)
+        rows.append((f"RLHF_{name.upper()}", str(default), field.description or ""))
+    return rows

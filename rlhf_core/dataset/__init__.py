@@ -1,0 +1,1 @@
+"""Training rows from feedback: built, split by prompt, frozen."""

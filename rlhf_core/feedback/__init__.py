@@ -1,0 +1,1 @@
+"""What people may send, who gets which item, and how it is kept."""

@@ -1,0 +1,1 @@
+"""Pseudonyms and the rules for people's data."""

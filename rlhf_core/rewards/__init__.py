@@ -1,0 +1,1 @@
+"""Reward models: learners that know no database."""

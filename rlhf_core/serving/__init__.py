@@ -1,0 +1,1 @@
+"""The promoted version answers: rerank and score."""

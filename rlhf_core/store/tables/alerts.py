@@ -1,0 +1,57 @@
+"""Alert rules, and the alerts they opened."""
+
+import uuid
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from rlhf_core.store.base import Base, Json, closed_set, created_moment, foreign, primary_id
+from rlhf_core.vocabulary import AlertState
+
+
+class AlertRule(Base):
+    """What to watch. `kind` names the rule's function, `params` its numbers."""
+
+    __tablename__ = "alert_rules"
+
+    id: Mapped[uuid.UUID] = primary_id()
+    name: Mapped[str] = mapped_column(sa.String(200), unique=True)
+    kind: Mapped[str] = mapped_column(sa.String(64))
+    params: Mapped[Json]
+    channels: Mapped[Json | None]
+    is_enabled: Mapped[bool] = mapped_column(default=True)
+    created_by: Mapped[uuid.UUID | None] = foreign(
+        "accounts.id", ondelete="SET NULL", nullable=True
+    )
+    created_at: Mapped[datetime] = created_moment()
+    checked_at: Mapped[datetime | None]
+
+
+class Alert(Base):
+    """A rule that fired on a slice. At most one unresolved a rule and slice."""
+
+    __tablename__ = "alerts"
+    __table_args__ = (
+        sa.Index(
+            "uq_alerts_unresolved",
+            "rule_id",
+            "slice_key",
+            unique=True,
+            sqlite_where=sa.text("state <> 'resolved'"),
+            postgresql_where=sa.text("state <> 'resolved'"),
+        ),
+    )
+
+    id: Mapped[uuid.UUID] = primary_id()
+    rule_id: Mapped[uuid.UUID] = foreign("alert_rules.id", ondelete="CASCADE")
+    slice_key: Mapped[str] = mapped_column(sa.String(200), default="")
+    state: Mapped[AlertState] = mapped_column(closed_set(AlertState), default=AlertState.OPEN)
+    value: Mapped[float | None]
+    details: Mapped[Json | None]
+    opened_at: Mapped[datetime] = mapped_column(index=True)
+    acknowledged_by: Mapped[uuid.UUID | None] = foreign(
+        "accounts.id", ondelete="SET NULL", nullable=True
+    )
+    acknowledged_at: Mapped[datetime | None]
+    resolved_at: Mapped[datetime | None]

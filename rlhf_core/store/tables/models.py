@@ -1,0 +1,176 @@
+"""Models, their versions, who serves whom, and what was served."""
+
+import uuid
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from rlhf_core.store.base import (
+    Base,
+    Json,
+    JsonList,
+    closed_set,
+    created_moment,
+    foreign,
+    growing_set,
+    primary_id,
+)
+from rlhf_core.vocabulary import Alias, DeploymentState, ModelKind
+
+
+class Model(Base):
+    """A name for versions of one kind."""
+
+    __tablename__ = "models"
+
+    id: Mapped[uuid.UUID] = primary_id()
+    name: Mapped[str] = mapped_column(sa.String(200), unique=True)
+    kind: Mapped[ModelKind] = mapped_column(growing_set(ModelKind))
+    description: Mapped[str | None] = mapped_column(sa.Text)
+    is_demo: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[datetime] = created_moment()
+
+
+class ModelVersion(Base):
+    """One trained model: its files (with the manifest's SHA-256), and all that made it."""
+
+    __tablename__ = "model_versions"
+    __table_args__ = (sa.UniqueConstraint("model_id", "number"),)
+
+    id: Mapped[uuid.UUID] = primary_id()
+    model_id: Mapped[uuid.UUID] = foreign("models.id", index=False)
+    number: Mapped[int]
+    job_id: Mapped[uuid.UUID | None] = mapped_column(
+        sa.ForeignKey("jobs.id", ondelete="SET NULL"), unique=True
+    )
+    dataset_version_id: Mapped[uuid.UUID | None] = foreign("dataset_versions.id", nullable=True)
+    dataset_hash: Mapped[str | None] = mapped_column(sa.String(64))
+    artifact_path: Mapped[str] = mapped_column(sa.String(500))
+    manifest_sha256: Mapped[str] = mapped_column(sa.String(64))
+    num_bytes: Mapped[int] = mapped_column(sa.BigInteger)
+    params: Mapped[Json]
+    metrics: Mapped[Json]
+    details: Mapped[Json | None]
+    seed: Mapped[int]
+    library_versions: Mapped[Json]
+    notes: Mapped[str | None] = mapped_column(sa.Text)
+    tags: Mapped[JsonList | None]
+    created_by: Mapped[uuid.UUID | None] = foreign(
+        "accounts.id", ondelete="SET NULL", nullable=True
+    )
+    created_at: Mapped[datetime] = created_moment()
+    deleted_at: Mapped[datetime | None]
+
+
+class ModelAlias(Base):
+    """The pointer row. `revision` makes every move a compare-and-set."""
+
+    __tablename__ = "model_aliases"
+
+    model_id: Mapped[uuid.UUID] = mapped_column(
+        sa.ForeignKey("models.id", ondelete="CASCADE"), primary_key=True
+    )
+    alias: Mapped[Alias] = mapped_column(closed_set(Alias), primary_key=True)
+    version_id: Mapped[uuid.UUID | None] = foreign("model_versions.id", nullable=True)
+    revision: Mapped[int] = mapped_column(default=0)
+    updated_at: Mapped[datetime] = created_moment()
+
+
+class ModelAliasChange(Base):
+    """Every move of an alias: who, when, why, on what evidence."""
+
+    __tablename__ = "model_alias_changes"
+    __table_args__ = (sa.UniqueConstraint("model_id", "alias", "revision"),)
+
+    id: Mapped[uuid.UUID] = primary_id()
+    model_id: Mapped[uuid.UUID] = foreign("models.id", ondelete="CASCADE", index=False)
+    alias: Mapped[Alias] = mapped_column(closed_set(Alias))
+    revision: Mapped[int]
+    from_version_id: Mapped[uuid.UUID | None] = foreign(
+        "model_versions.id", nullable=True, index=False
+    )
+    to_version_id: Mapped[uuid.UUID | None] = foreign(
+        "model_versions.id", nullable=True, index=False
+    )
+    reason: Mapped[str | None] = mapped_column(sa.Text)
+    evidence: Mapped[Json | None]
+    changed_by: Mapped[uuid.UUID | None] = foreign(
+        "accounts.id", ondelete="SET NULL", nullable=True
+    )
+    changed_at: Mapped[datetime] = created_moment()
+
+
+class Evaluation(Base):
+    """Metrics of a version on frozen rows."""
+
+    __tablename__ = "evaluations"
+
+    id: Mapped[uuid.UUID] = primary_id()
+    model_version_id: Mapped[uuid.UUID] = foreign("model_versions.id", ondelete="CASCADE")
+    dataset_version_id: Mapped[uuid.UUID | None] = foreign("dataset_versions.id", nullable=True)
+    job_id: Mapped[uuid.UUID | None] = foreign("jobs.id", ondelete="SET NULL", nullable=True)
+    split: Mapped[str] = mapped_column(sa.String(32))
+    num_rows: Mapped[int]
+    metrics: Mapped[Json]
+    slices: Mapped[JsonList | None]
+    created_at: Mapped[datetime] = created_moment()
+
+
+class Deployment(Base):
+    """A version on part of the traffic. At most one runs a model."""
+
+    __tablename__ = "deployments"
+    __table_args__ = (
+        sa.CheckConstraint("traffic_percent BETWEEN 0 AND 100", name="traffic_range"),
+        sa.Index(
+            "uq_deployments_running",
+            "model_id",
+            unique=True,
+            sqlite_where=sa.text("state = 'running'"),
+            postgresql_where=sa.text("state = 'running'"),
+        ),
+    )
+
+    id: Mapped[uuid.UUID] = primary_id()
+    model_id: Mapped[uuid.UUID] = foreign("models.id")
+    version_id: Mapped[uuid.UUID] = foreign("model_versions.id")
+    baseline_version_id: Mapped[uuid.UUID | None] = foreign("model_versions.id", nullable=True)
+    state: Mapped[DeploymentState] = mapped_column(
+        closed_set(DeploymentState), default=DeploymentState.RUNNING
+    )
+    traffic_percent: Mapped[float]
+    plan: Mapped[Json | None]
+    verdict: Mapped[Json | None]
+    created_by: Mapped[uuid.UUID | None] = foreign(
+        "accounts.id", ondelete="SET NULL", nullable=True
+    )
+    started_at: Mapped[datetime] = created_moment()
+    ended_at: Mapped[datetime | None]
+
+
+class ServedLogEntry(Base):
+    """One answered request: which version, which arm, how long, and whether it fell back."""
+
+    __tablename__ = "served_log"
+    __table_args__ = (sa.Index("ix_served_log_version_time", "model_version_id", "served_at"),)
+
+    id: Mapped[uuid.UUID] = primary_id()
+    endpoint: Mapped[str] = mapped_column(sa.String(32))
+    model_version_id: Mapped[uuid.UUID | None] = foreign(
+        "model_versions.id", ondelete="SET NULL", nullable=True, index=False
+    )
+    deployment_id: Mapped[uuid.UUID | None] = foreign(
+        "deployments.id", ondelete="SET NULL", nullable=True
+    )
+    arm: Mapped[str | None] = mapped_column(sa.String(32))
+    propensity: Mapped[float | None]
+    user_pseudonym: Mapped[str | None] = mapped_column(sa.String(64))
+    interaction_id: Mapped[uuid.UUID | None] = foreign(
+        "interactions.id", ondelete="SET NULL", nullable=True
+    )
+    num_candidates: Mapped[int | None]
+    latency_ms: Mapped[float]
+    is_fallback: Mapped[bool] = mapped_column(default=False)
+    reason: Mapped[str | None] = mapped_column(sa.String(200))
+    served_at: Mapped[datetime] = mapped_column(index=True)

@@ -1,0 +1,171 @@
+"""Every closed set of the domain. A value stored in the database is the member's value."""
+
+from enum import StrEnum
+
+
+class RaterKind(StrEnum):
+    """Who left a feedback row."""
+
+    SME = "sme"
+    END_USER = "end_user"
+    MODEL = "model"
+
+
+class Choice(StrEnum):
+    """Outcome of a comparison of two completions."""
+
+    LEFT = "left"
+    RIGHT = "right"
+    TIE = "tie"
+    BOTH_BAD = "both_bad"
+
+
+class RevisionKind(StrEnum):
+    """Why a feedback row changed."""
+
+    EDIT = "edit"
+    WITHDRAW = "withdraw"
+    RESTORE = "restore"
+
+
+class QueueOrder(StrEnum):
+    """How a rating queue picks the next item."""
+
+    OLDEST_FIRST = "oldest_first"
+    INFORMATIVE = "informative"
+
+
+class QueueItemKind(StrEnum):
+    """Why an item is in a queue: to be rated, to test the rater, to test consistency."""
+
+    NORMAL = "normal"
+    GOLD = "gold"
+    REPEAT = "repeat"
+
+
+class AssignmentState(StrEnum):
+    """State of one rater's slot on one queue item."""
+
+    LEASED = "leased"
+    DONE = "done"
+    SKIPPED = "skipped"
+    EXPIRED = "expired"
+
+
+class AdjudicationDecision(StrEnum):
+    """What an adjudicator decided on a disputed item."""
+
+    RESOLVED = "resolved"
+    EXCLUDED = "excluded"
+
+
+class DatasetPurpose(StrEnum):
+    """What a dataset trains. Each purpose has row columns of its own (see `examples`)."""
+
+    SCORES = "scores"
+    PREFERENCES = "preferences"
+    UNPAIRED = "unpaired"
+    PROMPTS = "prompts"
+    STEPS = "steps"
+    SFT = "sft"
+
+
+class Split(StrEnum):
+    """Part of a frozen dataset. All rows of one prompt lie in one part."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+class JobKind(StrEnum):
+    """What a background job does."""
+
+    TRAIN_SBERT = "train_sbert"
+    IMPORT = "import"
+
+
+class JobState(StrEnum):
+    """Life of a job."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether a job in this state never runs again by itself."""
+        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED)
+
+
+class Resource(StrEnum):
+    """Which queue a job waits in."""
+
+    CPU = "cpu"
+    GPU = "gpu"
+
+
+class ModelKind(StrEnum):
+    """Family of a registered model."""
+
+    REWARD_SBERT = "reward_sbert"
+
+
+class Alias(StrEnum):
+    """Named pointer to a version of a model."""
+
+    PRODUCTION = "production"
+    CANARY = "canary"
+
+
+class DeploymentState(StrEnum):
+    """Life of a canary or an A/B test."""
+
+    RUNNING = "running"
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+    STOPPED = "stopped"
+
+
+class AlertState(StrEnum):
+    """Life of an alert."""
+
+    OPEN = "open"
+    ACKNOWLEDGED = "acknowledged"
+    RESOLVED = "resolved"
+
+
+class ConsentState(StrEnum):
+    """What a person said about the use of their data."""
+
+    GRANTED = "granted"
+    WITHDRAWN = "withdrawn"
+
+
+class Role(StrEnum):
+    """What an account may do; `accounts.permissions` holds the table."""
+
+    RATER = "rater"
+    ANALYST = "analyst"
+    TRAINER = "trainer"
+    ADMIN = "admin"
+
+
+class TokenKind(StrEnum):
+    """What a secret opens."""
+
+    API = "api"
+    SESSION = "session"
+    SIGN_IN_LINK = "sign_in_link"
+
+
+class ImportFormat(StrEnum):
+    """File formats that can be imported."""
+
+    NATIVE = "native"
+    TABLE = "table"
+    OPENAI_CHAT = "openai-chat"
+    HH_RLHF = "hh-rlhf"
+    PRM800K = "prm800k"

@@ -1,0 +1,89 @@
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from rlhf_core.errors import Conflict
+from rlhf_core.store import migrate
+from rlhf_core.store.base import Base
+from rlhf_core.store.engine import Store
+from tests.conftest import postgres_url, run_on_server
+
+ROOT = Path(__file__).resolve().parents[3]
+DBOS_TABLES = {"queues", "notifications", "streams", "operation_outputs", "application_versions"}
+
+
+def test_up_down_up_leaves_the_same_schema(store: Store) -> None:
+    before = sa.inspect(store.engine).get_table_names()
+    migrate.downgrade(store, "base")
+    ours = set(Base.metadata.tables) & set(sa.inspect(store.engine).get_table_names())
+    assert not ours
+    migrate.upgrade(store)
+    assert set(sa.inspect(store.engine).get_table_names()) == set(before)
+    assert migrate.check(store) == "0001"
+
+
+def test_migrated_schema_equals_the_tables_in_code(store: Store) -> None:
+    def include(_object: object, _name: str, kind: str, reflected: bool, other: object) -> bool:
+        return not (kind in ("table", "index") and reflected and other is None)
+
+    with store.engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"include_object": include, "compare_type": True}
+        )
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_no_table_of_ours_bears_a_name_of_the_job_engine() -> None:
+    ours = set(Base.metadata.tables)
+    assert not ours & DBOS_TABLES
+    assert not any(name.startswith("workflow") for name in ours)
+
+
+def upgrade_in_processes(url: str, count: int) -> list[subprocess.CompletedProcess[str]]:
+    code = (
+        "import sys; from rlhf_core.store.engine import Store; from rlhf_core.store import migrate;"
+        "migrate.upgrade(Store(sys.argv[1]))"
+    )
+
+    def run(_: int) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", code, url], capture_output=True, text=True, cwd=ROOT
+        )
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(run, range(count)))
+
+
+def test_six_upgrades_at_once_all_succeed_on_sqlite(tmp_path: Path) -> None:
+    done = upgrade_in_processes(f"sqlite:///{tmp_path / 'six.db'}", 6)
+    assert [p.returncode for p in done] == [0] * 6, [p.stderr[-500:] for p in done]
+
+
+@pytest.mark.postgres
+def test_six_upgrades_at_once_all_succeed_on_postgres(postgres_socket: str) -> None:
+    run_on_server(postgres_socket, "CREATE DATABASE six")
+    done = upgrade_in_processes(postgres_url(postgres_socket, "six"), 6)
+    assert [p.returncode for p in done] == [0] * 6, [p.stderr[-500:] for p in done]
+    run_on_server(postgres_socket, "DROP DATABASE six WITH (FORCE)")
+
+
+def test_older_schema_is_refused_with_what_to_run(tmp_path: Path) -> None:
+    empty = Store(f"sqlite:///{tmp_path / 'empty.db'}")
+    with pytest.raises(Conflict, match="db upgrade"):
+        migrate.check(empty)
+    empty.close()
+
+
+def test_newer_schema_is_refused(store: Store) -> None:
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(Conflict, match=r"9999.*newer"):
+        migrate.check(store)
+    with pytest.raises(Conflict, match="newer"):
+        migrate.upgrade(store)
