@@ -169,3 +169,12 @@ class ImportFormat(StrEnum):
     OPENAI_CHAT = "openai-chat"
     HH_RLHF = "hh-rlhf"
     PRM800K = "prm800k"
+
+
+class ExportFormat(StrEnum):
+    """File formats that can be exported. Only `native` holds everything."""
+
+    NATIVE = "native"
+    OPENAI_CHAT = "openai-chat"
+    HH_RLHF = "hh-rlhf"
+    CSV = "csv"

@@ -322,6 +322,7 @@ def upgrade() -> None:
         sa.Column("dedup_key", sa.String(length=200), nullable=True),
         sa.Column("workflow_id", sa.String(length=100), nullable=True),
         sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("max_attempts", sa.Integer(), nullable=False),
         sa.Column("executor_id", sa.String(length=200), nullable=True),
         sa.Column("progress", sa.Double(), nullable=False),
         sa.Column("message", sa.Text(), nullable=True),
@@ -1439,6 +1440,7 @@ def upgrade() -> None:
         sa.Column("before", JSON, nullable=False),
         sa.Column("changed_by", sa.Uuid(), nullable=True),
         sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("undoes", sa.Integer(), nullable=True),
         sa.ForeignKeyConstraint(
             ["changed_by"],
             ["accounts.id"],

@@ -5,6 +5,7 @@ One rule for text on both databases: no NUL, no lone surrogate, at most `MAX_TEX
 
 import hashlib
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
@@ -81,13 +82,20 @@ def _default_zone(value: Any) -> Any:
     return value
 
 
+def _check_moment(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("lies beyond the years 1 to 9999 in UTC") from None
+
+
 Text = Annotated[str, AfterValidator(_check_text)]
 FilledText = Annotated[Text, AfterValidator(_check_filled)]
 Name = Annotated[FilledText, Field(max_length=200)]
 Label = Annotated[FilledText, Field(max_length=100)]
 Comment = Annotated[Text, Field(max_length=MAX_COMMENT_CHARS)]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_check_json)]
-Moment = Annotated[AwareDatetime, BeforeValidator(_default_zone)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_default_zone), AfterValidator(_check_moment)]
 Rating = Annotated[int, BeforeValidator(_refuse_bool), Field(ge=1, le=5, strict=True)]
 Sign = Annotated[int, BeforeValidator(_refuse_bool), Field(ge=-1, le=1, strict=True)]
 Seconds = Annotated[float, Field(ge=0, le=7 * 86_400, allow_inf_nan=False)]
@@ -151,6 +159,10 @@ class FeedbackDraft(Draft):
             raise ValueError(
                 "says nothing: give thumb, rating, label, comment, correction, aspects or spans"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _label_has_step(self) -> Self:
         if self.label is not None and self.step is None:
             raise ValueError("label is for a step: give `step`, or use `thumb`")
         return self
@@ -251,7 +263,11 @@ def prompt_hash(prompt: str) -> str:
 
 def explain(error: ValidationError) -> InvalidInput:
     """The first broken rule as one sentence: field, what is wrong, and the value (shortened)."""
-    first = error.errors(include_url=False)[0]
+    return explain_first(error.errors(include_url=False)[0])
+
+
+def explain_first(first: Mapping[str, Any]) -> InvalidInput:
+    """`explain` of one item of Pydantic's `errors()`."""
     field = ".".join(str(part) for part in first["loc"])
     text = str(first["msg"]).removeprefix("Value error, ")
     shown = repr(first.get("input"))

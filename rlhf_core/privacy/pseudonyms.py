@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 
 from sqlalchemy.orm import Session
 
@@ -10,6 +11,7 @@ from rlhf_core.store.tables import StoreFact
 from rlhf_core.store.upsert import insert_if_absent
 
 FINGERPRINT = "pseudonym_key_fingerprint"
+_PSEUDONYM = re.compile(r"u_[0-9a-f]{32}")
 
 
 def make_pseudonym(user_id: str, key: bytes) -> str:
@@ -36,3 +38,8 @@ def check_key(db: Session, key: bytes) -> None:
             f"RLHF_SECRET_KEY (fingerprint {fingerprint}) is not the key this database was filled "
             f"with ({known}): set the same key on every machine."
         )
+
+
+def is_pseudonym(text: str) -> bool:
+    """Whether the text is a pseudonym already: `u_` and 32 hexadecimal digits."""
+    return _PSEUDONYM.fullmatch(text) is not None

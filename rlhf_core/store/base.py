@@ -3,7 +3,7 @@
 import uuid
 from datetime import UTC, date, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
@@ -103,3 +103,8 @@ def foreign(
 ) -> Any:
     """A foreign key to `table.column`; `ondelete` as in SQL."""
     return mapped_column(sa.ForeignKey(target, ondelete=ondelete), index=index, nullable=nullable)
+
+
+def table_of(entity: type[Base]) -> sa.Table:
+    """The table behind a class, for statements on columns: they skip the work of the ORM."""
+    return cast(sa.Table, entity.__table__)

@@ -8,10 +8,13 @@ from sqlalchemy.orm import Session
 
 
 def dialect_insert(db: Session, table: Any) -> Any:
-    """The dialect's own `insert(table)`, which has `on_conflict_do_nothing` and `_do_update`."""
-    if db.get_bind().dialect.name == "sqlite":
-        return sqlite.insert(table)
-    return postgresql.insert(table)
+    """The dialect's own `insert(table)`, which has `on_conflict_do_nothing` and `_do_update`.
+
+    It reports how many rows it inserted, which on PostgreSQL an INSERT otherwise does not.
+    """
+    is_sqlite = db.get_bind().dialect.name == "sqlite"
+    insert = sqlite.insert(table) if is_sqlite else postgresql.insert(table)
+    return insert.execution_options(preserve_rowcount=True)
 
 
 def insert_if_absent(db: Session, table: Any, rows: list[dict[str, Any]]) -> int:
@@ -21,10 +24,14 @@ def insert_if_absent(db: Session, table: Any, rows: list[dict[str, Any]]) -> int
     """
     if not rows:
         return 0
-    result = db.execute(dialect_insert(db, table).values(rows).on_conflict_do_nothing())
-    return int(getattr(result, "rowcount", 0))
+    statement = dialect_insert(db, sa.inspect(table).local_table).values(rows)
+    result = db.execute(statement.on_conflict_do_nothing().returning(sa.literal(1)))
+    return len(result.all())
 
 
 def changed_rows(result: sa.Result[Any]) -> int:
-    """How many rows an UPDATE or DELETE touched."""
-    return int(getattr(result, "rowcount", 0))
+    """How many rows an UPDATE, a DELETE or a `dialect_insert` touched."""
+    count = int(getattr(result, "rowcount", -1))
+    if count < 0:
+        raise TypeError("this statement counts no rows; build an INSERT with dialect_insert()")
+    return count

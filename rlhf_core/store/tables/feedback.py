@@ -123,7 +123,11 @@ class FeedbackSpan(Base):
 
 
 class FeedbackRevision(Base):
-    """What a feedback row held before a change, who changed it, and when."""
+    """What a feedback row held before a change, who changed it, and when.
+
+    `undoes` is set on a change that takes another back: 0 for the row's creation, n for the change
+    that led to revision n.
+    """
 
     __tablename__ = "feedback_revisions"
     __table_args__ = (sa.UniqueConstraint("feedback_id", "revision"),)
@@ -137,6 +141,7 @@ class FeedbackRevision(Base):
         "accounts.id", ondelete="SET NULL", nullable=True
     )
     changed_at: Mapped[datetime] = created_moment()
+    undoes: Mapped[int | None]
 
 
 class Attachment(Base):

@@ -23,6 +23,7 @@ class Job(Base):
     """One piece of background work. Every write of a run names its `attempt`: it fences.
 
     `dedup_key`: at most one unfinished job a key. `message` is the sentence for people.
+    `max_attempts`: the job is given up when a worker would have to start one more.
     """
 
     __tablename__ = "jobs"
@@ -47,6 +48,7 @@ class Job(Base):
     dedup_key: Mapped[str | None] = mapped_column(sa.String(200))
     workflow_id: Mapped[str | None] = mapped_column(sa.String(100))
     attempt: Mapped[int] = mapped_column(default=0)
+    max_attempts: Mapped[int] = mapped_column(default=3)
     executor_id: Mapped[str | None] = mapped_column(sa.String(200))
     progress: Mapped[float] = mapped_column(default=0.0)
     message: Mapped[str | None] = mapped_column(sa.Text)

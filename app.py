@@ -1,0 +1,37 @@
+"""The dashboard's frame: who is signed in, the pages of their role, and the page they chose."""
+
+import streamlit as st
+
+from pages._ui.guard import require_actor, sign_out
+from pages._ui.messages import plain
+from rlhf_core.accounts.permissions import Permission
+
+st.set_page_config(page_title="RLHF Loop", page_icon="🔁", layout="wide")
+actor = require_actor()
+
+# (section, file in pages/, title, icon, who sees it): the file's own guard asks for the same
+PAGES = [
+    ("Collect", "collect/rate", "Rate", "thumbs_up_down", Permission.RATE),
+    ("Train", "train/launch", "Launch training", "rocket_launch", Permission.RUN_JOBS),
+    ("Train", "train/runs", "Runs", "monitoring", Permission.RUN_JOBS),
+    ("Models", "models/registry", "Models", "deployed_code", Permission.READ_MODELS),
+    ("Admin", "admin/transfer", "Import and export", "swap_vert", Permission.EXPORT_DATA),
+]
+
+sections: dict[str, list[st.Page]] = {}
+for section, file, title, icon, permission in PAGES:
+    if actor.may(permission):
+        page = st.Page(
+            f"pages/{file}.py",
+            title=title,
+            icon=f":material/{icon}:",
+            url_path=file.rsplit("/", 1)[-1],
+            default=not sections,
+        )
+        sections.setdefault(section, []).append(page)
+
+chosen = st.navigation(sections)
+with st.sidebar, st.container(key="account", horizontal=True, vertical_alignment="center"):
+    st.caption(f"{plain(actor.name)} · {actor.role.value}")
+    st.button("Sign out", key="sign_out", on_click=sign_out, type="tertiary")
+chosen.run()

@@ -1,0 +1,85 @@
+"""Who may see a page. It fails closed however the page was reached or the script was started."""
+
+import streamlit as st
+
+from pages._ui.messages import plain, reporting, show_error
+from rlhf_core.accounts.permissions import Actor, Permission
+from rlhf_core.accounts.tokens import find_session_actor, session_cookie_name
+from rlhf_core.api.sign_in import end_session
+from rlhf_core.errors import RlhfError
+from rlhf_core.store.engine import get_store
+
+NOT_LAUNCHED = (
+    "The dashboard was started without its launcher, which signs people in: run `make run` instead."
+)
+
+_launched = False
+
+
+def mark_launched() -> None:
+    """Say that `server.py` runs this process, its gate in front. Without it every page stops."""
+    global _launched
+    _launched = True
+
+
+def find_session_secret() -> str | None:
+    """The browser's session secret, as it came with this connection."""
+    return st.context.cookies.get(session_cookie_name())
+
+
+def require_actor() -> Actor:
+    """The person signed in; stops the script where there is none.
+
+    Asked of the database on every rerun: a websocket outlives a logout in another tab.
+    """
+    if not _launched:
+        st.error(NOT_LAUNCHED, icon=":material/lock:")
+        st.stop()
+    actor = None
+    try:
+        secret = find_session_secret()
+        if secret:
+            with get_store().reading() as db:
+                actor = find_session_actor(db, secret)
+    except RlhfError as error:
+        show_error(error)
+        st.stop()
+    if actor is None:
+        st.info("You are signed out. Sign in to go on.", icon=":material/lock:")
+        st.link_button("Sign in", "/login", type="primary")
+        _leave_for_sign_in()
+        st.stop()
+    return actor
+
+
+def _leave_for_sign_in() -> None:
+    """Let the browser open the sign-in page by itself; Streamlit has no command for that."""
+    leave = st.components.v2.component(
+        "leave_for_sign_in",
+        js="export default function () {\n  window.location.replace('/login')\n}",
+    )
+    leave(key="leave_for_sign_in")
+
+
+def require_page(permission: Permission) -> Actor:
+    """The first statement of every page: the person signed in, who has the permission.
+
+    Stops the script with a sentence otherwise.
+    """
+    actor = require_actor()
+    if not actor.may(permission):
+        st.error(
+            f"This page is not open to the role {actor.role.value}: "
+            f"{plain(actor.name)} may not {permission.value.replace('_', ' ')}. Ask an admin.",
+            icon=":material/lock:",
+        )
+        st.stop()
+    return actor
+
+
+def sign_out() -> None:
+    """End this browser's session; a callback. The rerun after it finds nobody signed in."""
+    secret = find_session_secret()
+    if secret:
+        with reporting():
+            end_session(secret)

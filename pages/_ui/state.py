@@ -1,0 +1,22 @@
+"""What lives from one rerun to the next in this browser tab. A reload starts anew.
+
+Work of a person (a rating, a draft) belongs in the database, never only here.
+"""
+
+import streamlit as st
+
+_NOTICES = "_notices"
+
+
+def notify(text: str, *, icon: str = ":material/check:") -> None:
+    """Keep a short message for the next `show_notices`; for callbacks, which cannot draw.
+
+    `text` is Markdown: words of others go through `messages.plain` first.
+    """
+    st.session_state.setdefault(_NOTICES, []).append((text, icon))
+
+
+def show_notices() -> None:
+    """Show and forget what `notify` kept."""
+    for text, icon in st.session_state.pop(_NOTICES, []):
+        st.toast(text, icon=icon)

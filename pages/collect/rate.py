@@ -1,0 +1,99 @@
+"""Rate one interaction at a time, by keyboard; stored before the next one shows."""
+
+import time
+import uuid
+
+import streamlit as st
+
+from pages._ui.data import read_rating_progress
+from pages._ui.feedback_form import (
+    draw_comment,
+    draw_failure,
+    draw_keys,
+    draw_steps,
+)
+from pages._ui.guard import require_page
+from pages._ui.interaction_view import draw_action, draw_interaction
+from pages._ui.messages import empty_state, plain, show_error
+from pages._ui.state import show_notices
+from rlhf_core.accounts.permissions import Actor, Permission
+from rlhf_core.errors import NotFound, RlhfError
+from rlhf_core.feedback.assignment import next_to_rate
+from rlhf_core.feedback.views import InteractionView, get_interaction
+from rlhf_core.store.engine import get_store
+
+
+def find_item(actor: Actor) -> InteractionView | None:
+    """The item that the address names, so that a reload stays on it; else the next to rate."""
+    wanted = st.query_params.get("item")
+    with get_store().reading() as db:
+        if wanted is not None:
+            try:
+                return get_interaction(db, uuid.UUID(wanted), actor=actor)
+            except ValueError:
+                raise NotFound("The address names no item; it may be cut off.") from None
+        return next_to_rate(db, actor=actor)
+
+
+def show_next() -> None:
+    """Forget the item of the address; a callback."""
+    st.query_params.pop("item", None)
+
+
+actor = require_page(Permission.RATE)
+show_notices()
+try:
+    item = find_item(actor)
+    changes = st.session_state.get("feedback_changes", 0)
+    done, total = read_rating_progress(actor, str(actor.account_id), changes)
+except RlhfError as error:
+    st.title("Rate")
+    show_error(error)
+    label = "Go to the next item" if isinstance(error, NotFound) else "Try again"
+    st.button(label, key="retry", on_click=show_next if isinstance(error, NotFound) else None)
+    st.stop()
+
+with st.container(horizontal=True, vertical_alignment="bottom", key="heading"):
+    st.title("Rate", width="content")
+    if total:
+        st.progress(
+            min(1.0, done / total),
+            text=f"{done:,} of {total:,} rated by {plain(actor.name)}",
+            width=280,
+        )
+
+if item is None and total == 0:
+    empty_state(
+        "Nothing to rate yet",
+        "Import interactions, or send them to the API."
+        if actor.may(Permission.IMPORT_DATA)
+        else "Ask an admin to import interactions.",
+        page="pages/admin/transfer.py",
+        page_label="Import interactions",
+    )
+    st.stop()
+
+if item is None:
+    empty_state("All is rated", f"You have rated {done:,} of {total:,} items. Thank you.",
+                icon=":material/task_alt:")  # fmt: skip
+    draw_failure()
+    draw_keys(None)
+    st.stop()
+
+st.query_params["item"] = str(item.id)
+if st.session_state.get("feedback_seen", (None,))[0] != item.id:
+    st.session_state["feedback_seen"] = (item.id, time.monotonic())
+
+with st.container(key="item"):
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        draw_interaction(item)
+        draw_action(item)
+    with right:
+        if item.steps:
+            draw_steps(item)
+        draw_comment(item)
+
+with st.bottom:
+    draw_failure()
+    draw_keys(item)

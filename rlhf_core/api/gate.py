@@ -1,0 +1,57 @@
+"""The gate: outermost, for HTTP and websockets, all verbs. What is not listed needs a session."""
+
+from urllib.parse import quote
+
+from starlette.requests import HTTPConnection
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from rlhf_core.api.auth import find_signed_in
+from rlhf_core.api.errors import error_response
+from rlhf_core.errors import Unavailable
+
+OPEN_PATHS = frozenset({"/login", "/logout", "/_stcore/health"})
+API_PREFIX = "/api/"
+"""The API asks for a token or a session itself, route by route."""
+
+
+class Gate:
+    """Lets through what comes with a session, and the open paths."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        is_http = scope["type"] == "http"
+        path = scope["path"]
+        if is_http and (path in OPEN_PATHS or path.startswith(API_PREFIX)):
+            await self._app(scope, receive, send)
+            return
+        try:
+            if await find_signed_in(HTTPConnection(scope)) is not None:
+                await self._app(scope, receive, send)
+                return
+            refusal = _refuse(scope) if is_http else None
+        except Unavailable as error:
+            refusal = error_response(503, "Unavailable", str(error)) if is_http else None
+        if refusal is None:
+            await receive()  # "websocket.connect"
+            await send({"type": "websocket.close", "code": 4401})
+            return
+        await refusal(scope, receive, send)
+
+
+def _refuse(scope: Scope) -> Response:
+    is_page = scope["method"] in ("GET", "HEAD") and not scope["path"].startswith(
+        ("/_stcore", "/media")
+    )
+    if not is_page:
+        return error_response(401, "Unauthenticated", "Sign in at /login.")
+    wanted = scope["path"]
+    if scope["query_string"]:
+        wanted += "?" + scope["query_string"].decode("latin-1")
+    after = "" if wanted == "/" else f"?next={quote(wanted, safe='')}"
+    return RedirectResponse(f"/login{after}", 303)

@@ -1,0 +1,220 @@
+"""Storing interactions and feedback, and reading what was said."""
+
+import uuid
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse
+
+from rlhf_core.accounts.permissions import Actor, Permission
+from rlhf_core.analytics.overview import summarize_by_action_type
+from rlhf_core.api.auth import needs
+from rlhf_core.api.idempotency import Answer, KeyHeader, answer_once
+from rlhf_core.api.schemas import (
+    REFUSALS,
+    AssistantFeedbackIn,
+    FeedbackIn,
+    FeedbackOut,
+    InteractionOut,
+    RecentOut,
+    SummaryOut,
+)
+from rlhf_core.errors import NotFound
+from rlhf_core.feedback import service
+from rlhf_core.feedback.drafts import FeedbackDraft, InteractionDraft
+from rlhf_core.store.engine import get_store
+from rlhf_core.vocabulary import RaterKind
+
+router = APIRouter(responses=REFUSALS)
+
+FEEDBACK_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"model": FeedbackOut, "description": "Stored; the rater's earlier row was changed"},
+}
+INTERACTION_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"model": InteractionOut, "description": "It was stored before"},
+}
+
+
+@router.post(
+    "/v1/interactions",
+    status_code=201,
+    response_model=InteractionOut,
+    responses=INTERACTION_ANSWERS,
+    summary="Store an interaction",
+)
+async def post_interaction(
+    request: Request,
+    draft: InteractionDraft,
+    actor: Annotated[Actor, needs(Permission.WRITE_INTERACTIONS)],
+    idempotency_key: KeyHeader = None,
+) -> JSONResponse:
+    """Store one prompt and completion with its steps and feedback.
+
+    `(source, external_id)` identifies it; without an `external_id` its content does. Stored once.
+    """
+
+    def work(db: Session) -> Answer:
+        stored = service.create_interaction(db, draft, actor=actor)
+        body = {
+            "id": str(stored.id),
+            "step_ids": [str(step_id) for step_id in stored.step_ids],
+            "was_created": stored.was_created,
+        }
+        return Answer(201 if stored.was_created else 200, body)
+
+    return _respond(
+        await answer_once(
+            request.app.state.writer,
+            work,
+            actor=actor,
+            key=idempotency_key,
+            route="POST /v1/interactions",
+            body=draft,
+        )
+    )
+
+
+@router.post(
+    "/v1/feedback",
+    status_code=201,
+    response_model=FeedbackOut,
+    responses=FEEDBACK_ANSWERS,
+    summary="Store feedback",
+)
+async def post_feedback(
+    request: Request,
+    draft: FeedbackIn,
+    actor: Annotated[Actor, needs(Permission.RATE)],
+    idempotency_key: KeyHeader = None,
+) -> JSONResponse:
+    """Store what a rater says of a completion or of a step.
+
+    One row a rater, target and occasion: a second one edits the first. `rater` (an id of your own,
+    kept as a pseudonym) needs the permission to write interactions; without it the token's account
+    is the rater.
+    """
+
+    def work(db: Session) -> Answer:
+        stored = service.submit_feedback(
+            db, draft.interaction_id, draft, actor=actor, source="api", step_id=draft.step_id
+        )
+        return _stored_feedback(stored, draft.interaction_id)
+
+    return _respond(
+        await answer_once(
+            request.app.state.writer,
+            work,
+            actor=actor,
+            key=idempotency_key,
+            route="POST /v1/feedback",
+            body=draft,
+        )
+    )
+
+
+@router.post(
+    "/assistant/feedback",
+    status_code=201,
+    response_model=FeedbackOut,
+    responses=FEEDBACK_ANSWERS,
+    summary="Store an end user's feedback on a chat message",
+)
+async def post_assistant_feedback(
+    request: Request,
+    said: AssistantFeedbackIn,
+    actor: Annotated[Actor, needs(Permission.WRITE_INTERACTIONS)],
+    idempotency_key: KeyHeader = None,
+) -> JSONResponse:
+    """Store a thumb and a score of the chat's own user. The message must be stored already."""
+
+    def work(db: Session) -> Answer:
+        interaction_id = service.find_message(db, said.chat_id, said.message_id)
+        if interaction_id is None:
+            message = "no message" if said.message_id is None else f"no message {said.message_id!r}"
+            raise NotFound(
+                f"The chat {said.chat_id!r} has {message}; store it first (POST /v1/interactions)."
+            )
+        fields: dict[str, Any] = {"rater_kind": RaterKind.END_USER}
+        if said.step_id is not None:
+            fields["step"] = service.get_step_position(
+                db, interaction_id, _step_reference(said.step_id)
+            )
+        if said.feedback_type is not None:
+            fields["thumb" if said.step_id is None else "label"] = said.feedback_type.sign
+        if said.feedback_score is not None:
+            fields["rating"] = said.feedback_score
+        stored = service.submit_feedback(
+            db, interaction_id, FeedbackDraft(**fields), actor=actor, source="assistant"
+        )
+        return _stored_feedback(stored, interaction_id)
+
+    return _respond(
+        await answer_once(
+            request.app.state.writer,
+            work,
+            actor=actor,
+            key=idempotency_key,
+            route="POST /assistant/feedback",
+            body=said,
+        )
+    )
+
+
+@router.get(
+    "/feedback",
+    response_model=RecentOut | SummaryOut,
+    summary="Recent feedback, or with type=summary approval by kind of action",
+)
+async def get_feedback(
+    actor: Annotated[Actor, needs(Permission.READ_INTERACTIONS)],
+    kind: Annotated[Literal["recent", "summary"], Query(alias="type")] = "recent",
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+) -> Any:
+    """The latest feedback first. `type=summary` also needs the permission to read analytics."""
+    if kind == "summary":
+        return await run_in_threadpool(_summarize, actor)
+    return await run_in_threadpool(_list_recent, actor, limit)
+
+
+@router.get("/v1/feedback/summary", response_model=SummaryOut, summary="Approval by kind of action")
+async def get_summary(actor: Annotated[Actor, needs(Permission.READ_ANALYTICS)]) -> Any:
+    """Thumbs up and down, and their rate in percent, for each kind of action."""
+    return await run_in_threadpool(_summarize, actor)
+
+
+def _respond(answer: Answer) -> JSONResponse:
+    headers = {"Idempotency-Replayed": "true"} if answer.was_replayed else None
+    return JSONResponse(answer.body, status_code=answer.status_code, headers=headers)
+
+
+def _stored_feedback(stored: service.StoredFeedback, interaction_id: uuid.UUID) -> Answer:
+    body = {
+        "id": str(stored.id),
+        "interaction_id": str(interaction_id),
+        "revision": stored.revision,
+        "was_created": stored.was_created,
+    }
+    return Answer(201 if stored.was_created else 200, body)
+
+
+def _step_reference(step_id: str) -> uuid.UUID | str:
+    try:
+        return uuid.UUID(step_id)
+    except ValueError:
+        return step_id
+
+
+def _list_recent(actor: Actor, limit: int) -> dict[str, Any]:
+    with get_store().reading() as db:
+        return {
+            "feedback": [
+                vars(view) for view in service.list_recent_feedback(db, actor=actor, limit=limit)
+            ]
+        }
+
+
+def _summarize(actor: Actor) -> dict[str, Any]:
+    with get_store().reading() as db:
+        return {"summary": [vars(row) for row in summarize_by_action_type(db, actor=actor)]}

@@ -1,0 +1,110 @@
+"""`models list | show | promote | rollback | history`."""
+
+import click
+
+from rlhf_core.accounts.permissions import SYSTEM
+from rlhf_core.cli.output import emit, json_option, reading, to_json, writing
+from rlhf_core.registry import service
+from rlhf_core.registry.views import AliasChangeView, ModelVersionView
+
+SHOWN_METRICS = ("auc", "accuracy", "brier", "ece")
+
+model_option = click.option(
+    "--model", "model_name", default=service.REWARD_MODEL, show_default=True, help="Model name."
+)
+reason_option = click.option("--reason", required=True, help="Why; kept in the history.")
+revision_option = click.option(
+    "--expected-revision",
+    type=int,
+    help="Move only if the alias still has this revision (see `models list --json`).",
+)
+
+
+@click.group(name="models", help="List, promote and roll back model versions.")
+def command() -> None:
+    """Choose what to do with the registry."""
+
+
+@command.command(name="list", help="List the versions, newest first.")
+@click.option("--model", "model_name", help="Only this model's.")
+@json_option
+def list_(model_name: str | None, as_json: bool) -> None:
+    """One line a version."""
+    with reading() as db:
+        versions = service.list_versions(db, actor=SYSTEM, model_name=model_name)
+    lines = [_line(version) for version in versions]
+    emit(versions, as_json=as_json, text="\n".join(lines) or "There is no model version yet.")
+
+
+@command.command(help="Show all that is known of version NUMBER.")
+@click.argument("number", type=int)
+@model_option
+@json_option
+def show(number: int, model_name: str, as_json: bool) -> None:
+    """The whole record, as JSON also for people: it is nested."""
+    with reading() as db:
+        version = service.get_version_by_number(db, model_name, number, actor=SYSTEM)
+    shown = {"name": version.name, "folder": version.folder, **to_json(version)}
+    emit(shown, as_json=as_json)
+
+
+@command.command(help="Let version NUMBER serve (alias `production`).")
+@click.argument("number", type=int)
+@model_option
+@reason_option
+@revision_option
+@json_option
+def promote(
+    number: int, model_name: str, reason: str, expected_revision: int | None, as_json: bool
+) -> None:
+    """Move the alias forward."""
+    with writing() as db:
+        version = service.get_version_by_number(db, model_name, number, actor=SYSTEM)
+        moved = service.promote_version(
+            db, version.id, actor=SYSTEM, reason=reason, expected_revision=expected_revision
+        )
+    emit(moved, as_json=as_json, text=f"{version.name} is production (move {moved.revision}).")
+
+
+@command.command(help="Let the version before serve again.")
+@model_option
+@reason_option
+@revision_option
+@json_option
+def rollback(model_name: str, reason: str, expected_revision: int | None, as_json: bool) -> None:
+    """Move the alias back."""
+    with writing() as db:
+        moved = service.roll_back(
+            db, model_name, actor=SYSTEM, reason=reason, expected_revision=expected_revision
+        )
+    text = f"{model_name} v{moved.number} is production again (move {moved.revision})."
+    emit(moved, as_json=as_json, text=text)
+
+
+@command.command(help="List the moves of the alias `production`, the latest first.")
+@model_option
+@json_option
+def history(model_name: str, as_json: bool) -> None:
+    """One line a move."""
+    with reading() as db:
+        changes = service.alias_history(db, model_name, actor=SYSTEM)
+    lines = [_change_line(change) for change in changes]
+    emit(changes, as_json=as_json, text="\n".join(lines) or "Nothing was promoted yet.")
+
+
+def _line(version: ModelVersionView) -> str:
+    metrics = "  ".join(
+        f"{name} {version.metrics[name]:.3f}" for name in SHOWN_METRICS if name in version.metrics
+    )
+    state = " ".join(alias.value for alias in version.aliases)
+    return f"{version.name}  {version.created_at:%Y-%m-%d %H:%M}  {metrics}  {state}".rstrip()
+
+
+def _change_line(change: AliasChangeView) -> str:
+    before = "nothing" if change.from_number is None else f"v{change.from_number}"
+    what = "rolled back" if change.is_roll_back else "promoted"
+    who = change.changed_by or "command line"
+    return (
+        f"{change.changed_at:%Y-%m-%d %H:%M}  {before} -> v{change.to_number}  "
+        f"{what} by {who}: {change.reason}"
+    )

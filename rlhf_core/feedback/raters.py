@@ -1,0 +1,83 @@
+"""Who rates. Ids from outside are stored as keyed pseudonyms only."""
+
+import uuid
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from rlhf_core.accounts.permissions import Actor
+from rlhf_core.clock import new_id
+from rlhf_core.config import get_settings
+from rlhf_core.privacy.pseudonyms import FINGERPRINT, check_key, make_pseudonym
+from rlhf_core.store.tables import Rater, StoreFact
+from rlhf_core.store.upsert import insert_if_absent
+from rlhf_core.vocabulary import RaterKind
+
+_checked_databases: set[tuple[str, bytes]] = set()
+
+
+def find_or_create_rater(
+    db: Session, *, external_id: str | None, rater_kind: RaterKind, actor: Actor
+) -> uuid.UUID:
+    """The rater of this id outside; without one, the rater that is the actor's account.
+
+    A rater keeps the kind it was first seen with. Two callers at once get the same rater.
+    """
+    if external_id is None:
+        pseudonym, account_id = account_pseudonym(actor), actor.account_id
+    else:
+        pseudonym, account_id = outside_pseudonym(db, external_id), None
+    return create_rater(db, pseudonym, rater_kind=rater_kind, account_id=account_id, actor=actor)
+
+
+def create_rater(
+    db: Session,
+    pseudonym: str,
+    *,
+    rater_kind: RaterKind,
+    account_id: uuid.UUID | None = None,
+    actor: Actor,
+) -> uuid.UUID:
+    """The rater with this pseudonym, made where it is missing."""
+    find = sa.select(Rater.id).where(Rater.pseudonym == pseudonym)
+    known = db.scalar(find)
+    if known is not None:
+        return known
+    row = {
+        "id": new_id(),
+        "pseudonym": pseudonym,
+        "rater_kind": rater_kind,
+        "account_id": account_id,
+    }
+    insert_if_absent(db, Rater, [row])
+    return db.scalars(find).one()
+
+
+def find_rater(db: Session, *, actor: Actor) -> uuid.UUID | None:
+    """The rater that is the actor's account; None before its first feedback."""
+    return db.scalar(sa.select(Rater.id).where(Rater.pseudonym == account_pseudonym(actor)))
+
+
+def account_pseudonym(actor: Actor) -> str:
+    """The pseudonym of the actor's own rater.
+
+    It begins with `a_`, and those of ids outside with `u_`: no id that a program sends can be
+    mistaken for an account.
+    """
+    return f"a_{actor.name[:60]}" if actor.account_id is None else f"a_{actor.account_id.hex}"
+
+
+def outside_pseudonym(db: Session, external_id: str) -> str:
+    """The keyed pseudonym of an id outside.
+
+    Raises:
+        Conflict: this database was filled with another key.
+    """
+    key = get_settings().read_secret_key()
+    database = (str(db.get_bind().engine.url), key)
+    if database not in _checked_databases:
+        was_known = db.get(StoreFact, FINGERPRINT) is not None
+        check_key(db, key)
+        if was_known:  # a fingerprint written just now may be rolled back
+            _checked_databases.add(database)
+    return make_pseudonym(external_id, key)

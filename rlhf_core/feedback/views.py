@@ -1,0 +1,204 @@
+"""Reading interactions and feedback: what leaves the session is frozen and complete."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from rlhf_core.accounts.permissions import Actor, Permission, require
+from rlhf_core.errors import NotFound
+from rlhf_core.feedback.raters import find_rater
+from rlhf_core.store.tables import Feedback, Interaction, Rater, ReasoningStep
+from rlhf_core.vocabulary import RaterKind
+
+MAX_RECENT = 1_000
+
+
+@dataclass(frozen=True)
+class FeedbackView:
+    """One current feedback row. `step_id` and `position` are None for one on the completion."""
+
+    id: uuid.UUID
+    interaction_id: uuid.UUID
+    chat_id: str | None
+    message_id: str | None
+    action_type: str | None
+    step_id: uuid.UUID | None
+    position: int | None
+    rater_id: uuid.UUID
+    rater_kind: RaterKind
+    thumb: int | None
+    rating: int | None
+    label: int | None
+    comment: str | None
+    source: str
+    revision: int
+    occurred_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True)
+class StepView:
+    """A reasoning step; `my_label` is what the asking rater said of it."""
+
+    id: uuid.UUID
+    position: int
+    kind: str | None
+    content: str
+    my_label: int | None
+
+
+@dataclass(frozen=True)
+class MyFeedback:
+    """What the asking rater said of the completion."""
+
+    id: uuid.UUID
+    thumb: int | None
+    rating: int | None
+    comment: str | None
+    correction: str | None
+    updated_at: datetime
+
+
+@dataclass(frozen=True)
+class InteractionView:
+    """One interaction as its rater sees it. `context` are the earlier messages: (role, content)."""
+
+    id: uuid.UUID
+    source: str
+    external_id: str
+    prompt: str
+    completion: str
+    context: tuple[tuple[str, str], ...]
+    action_type: str | None
+    action_data: dict[str, Any] | None
+    model_name: str | None
+    occurred_at: datetime
+    steps: tuple[StepView, ...]
+    my_feedback: MyFeedback | None
+
+    @property
+    def is_rated(self) -> bool:
+        """Whether the asking rater gave a thumb or a rating."""
+        mine = self.my_feedback
+        return mine is not None and (mine.thumb is not None or mine.rating is not None)
+
+
+def get_interaction(db: Session, interaction_id: uuid.UUID, *, actor: Actor) -> InteractionView:
+    """An interaction with its steps and the actor's own current feedback."""
+    require(actor, Permission.READ_INTERACTIONS)
+    row = db.execute(
+        sa.select(
+            Interaction.id,
+            Interaction.source,
+            Interaction.external_id,
+            Interaction.prompt,
+            Interaction.completion,
+            Interaction.context,
+            Interaction.action_type,
+            Interaction.action_data,
+            Interaction.model_name,
+            Interaction.occurred_at,
+        ).where(Interaction.id == interaction_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no interaction {interaction_id}; it may have been erased.")
+    rater_id = find_rater(db, actor=actor)
+    fields = row._asdict()
+    fields["context"] = tuple((turn["role"], turn["content"]) for turn in row.context or ())
+    return InteractionView(
+        **fields,
+        steps=_list_steps(db, interaction_id, rater_id),
+        my_feedback=None if rater_id is None else _find_own_feedback(db, interaction_id, rater_id),
+    )
+
+
+def list_recent_feedback(db: Session, *, actor: Actor, limit: int = 100) -> list[FeedbackView]:
+    """Current feedback of all raters, the latest first; `limit` is cut to 1,000."""
+    require(actor, Permission.READ_INTERACTIONS)
+    rows = db.execute(
+        sa.select(
+            Feedback.id,
+            Feedback.interaction_id,
+            Interaction.chat_id,
+            Interaction.message_id,
+            Interaction.action_type,
+            Feedback.step_id,
+            ReasoningStep.position,
+            Feedback.rater_id,
+            Rater.rater_kind,
+            Feedback.thumb,
+            Feedback.rating,
+            Feedback.label,
+            Feedback.comment,
+            Feedback.source,
+            Feedback.revision,
+            Feedback.occurred_at,
+            Feedback.updated_at,
+        )
+        .join(Interaction, Interaction.id == Feedback.interaction_id)
+        .join(Rater, Rater.id == Feedback.rater_id)
+        .outerjoin(ReasoningStep, ReasoningStep.id == Feedback.step_id)
+        .where(Feedback.withdrawn_at.is_(None))
+        .order_by(Feedback.occurred_at.desc(), Feedback.id.desc())
+        .limit(max(0, min(limit, MAX_RECENT)))
+    )
+    return [FeedbackView(**row._asdict()) for row in rows]
+
+
+def find_message(db: Session, chat_id: str, message_id: str | None) -> uuid.UUID | None:
+    """The interaction that this message of a chat is; without a message id the chat's latest."""
+    query = sa.select(Interaction.id).where(Interaction.chat_id == chat_id)
+    if message_id is not None:
+        query = query.where(Interaction.message_id == message_id)
+    latest = query.order_by(Interaction.occurred_at.desc(), Interaction.id.desc()).limit(1)
+    return db.scalar(latest)
+
+
+def _find_own_feedback(
+    db: Session, interaction_id: uuid.UUID, rater_id: uuid.UUID
+) -> MyFeedback | None:
+    row = db.execute(
+        sa.select(
+            Feedback.id,
+            Feedback.thumb,
+            Feedback.rating,
+            Feedback.comment,
+            Feedback.correction,
+            Feedback.updated_at,
+        ).where(
+            Feedback.interaction_id == interaction_id,
+            Feedback.step_id.is_(None),
+            Feedback.rater_id == rater_id,
+            Feedback.occasion == 0,
+            Feedback.withdrawn_at.is_(None),
+        )
+    ).one_or_none()
+    return None if row is None else MyFeedback(**row._asdict())
+
+
+def _list_steps(
+    db: Session, interaction_id: uuid.UUID, rater_id: uuid.UUID | None
+) -> tuple[StepView, ...]:
+    own = sa.and_(
+        Feedback.step_id == ReasoningStep.id,
+        Feedback.rater_id == rater_id,
+        Feedback.occasion == 0,
+        Feedback.withdrawn_at.is_(None),
+    )
+    rows = db.execute(
+        sa.select(
+            ReasoningStep.id,
+            ReasoningStep.position,
+            ReasoningStep.kind,
+            ReasoningStep.content,
+            Feedback.label.label("my_label"),
+        )
+        .outerjoin(Feedback, own)
+        .where(ReasoningStep.interaction_id == interaction_id)
+        .order_by(ReasoningStep.position)
+    )
+    return tuple(StepView(**row._asdict()) for row in rows)

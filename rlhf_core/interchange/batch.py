@@ -1,0 +1,262 @@
+"""What a batch of lines adds to the database: decided line by line, each wholly or not at all.
+
+Nothing is written here. `Known` holds what is stored already and what earlier lines of the batch
+add; a line's own additions go over into it when the whole line is good.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from rlhf_core.errors import InvalidInput, NotFound
+from rlhf_core.interchange.lookup import Slot, Target
+from rlhf_core.interchange.prepare import (
+    COMPARISON_VALUES,
+    FEEDBACK_VALUES,
+    INTERACTION_COLUMNS,
+    KeyPair,
+    PreparedComparison,
+    PreparedFeedback,
+    PreparedInteraction,
+    PreparedLine,
+)
+
+MAX_OCCASION = 1000
+FEEDBACK_COLUMNS = (
+    "id", "interaction_id", "step_id", "rater_id", "occasion", "source", "external_id",
+    *FEEDBACK_VALUES, "revision", "created_at", "updated_at",
+)  # fmt: skip
+COMPARISON_COLUMNS = (
+    "id", "left_interaction_id", "right_interaction_id", "rater_id", "occasion", "source",
+    "external_id", *COMPARISON_VALUES, "created_at",
+)  # fmt: skip
+ASPECT_COLUMNS = ("feedback_id", "name", "rating")
+SPAN_COLUMNS = ("id", "feedback_id", "start_at", "end_at", "tag", "note")
+_PROMPT_HASH = INTERACTION_COLUMNS.index("prompt_hash")
+_COMPLETION = INTERACTION_COLUMNS.index("completion")
+_OCCURRED = INTERACTION_COLUMNS.index("occurred_at")
+DAY = 10  # characters of `YYYY-MM-DD`
+
+
+@dataclass(slots=True)
+class Known:
+    """What the lines of a batch may refer to or repeat."""
+
+    targets: dict[KeyPair, Target]
+    feedback: dict[KeyPair, str]
+    comparisons: dict[KeyPair, str]
+    raters: dict[str, str]
+    feedback_occasions: dict[Slot, set[int]] = field(default_factory=dict)
+    comparison_occasions: dict[Slot, set[int]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Additions:
+    """Rows to insert, by table, and the days whose counts change."""
+
+    interactions: list[tuple[Any, ...]] = field(default_factory=list)
+    steps: list[tuple[Any, ...]] = field(default_factory=list)
+    feedback: list[tuple[Any, ...]] = field(default_factory=list)
+    aspects: list[tuple[Any, ...]] = field(default_factory=list)
+    spans: list[tuple[Any, ...]] = field(default_factory=list)
+    comparisons: list[tuple[Any, ...]] = field(default_factory=list)
+    days: set[str] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self.interactions or self.feedback or self.comparisons)
+
+    def extend(self, other: "Additions") -> None:
+        """Take over another's rows."""
+        self.interactions += other.interactions
+        self.steps += other.steps
+        self.feedback += other.feedback
+        self.aspects += other.aspects
+        self.spans += other.spans
+        self.comparisons += other.comparisons
+        self.days |= other.days
+
+
+class LinePlan:
+    """What one line adds; raises without having changed `known` where the line is refused.
+
+    `now` is the moment of the import as text.
+    """
+
+    def __init__(self, known: Known, now: str) -> None:
+        self._known = known
+        self._now = now
+        self.added = Additions()
+        self._targets: dict[KeyPair, Target] = {}
+        self._feedback: dict[KeyPair, str] = {}
+        self._comparisons: dict[KeyPair, str] = {}
+        self._taken: dict[tuple[bool, Slot], set[int]] = {}
+
+    def add(self, line: PreparedLine) -> Additions:
+        """Plan the whole line, then make it known to the lines after it.
+
+        Raises:
+            NotFound: it is on an interaction that is not there (yet).
+            InvalidInput: it contradicts what is stored.
+        """
+        for interaction in line.interactions:
+            self._add_interaction(interaction)
+        for feedback in line.feedback:
+            self._add_feedback(feedback)
+        for comparison in line.comparisons:
+            self._add_comparison(comparison)
+        self._known.targets.update(self._targets)
+        self._known.feedback.update(self._feedback)
+        self._known.comparisons.update(self._comparisons)
+        for (is_feedback, slot), occasions in self._taken.items():
+            self._occasions(is_feedback).setdefault(slot, set()).update(occasions)
+        return self.added
+
+    def _add_interaction(self, item: PreparedInteraction) -> None:
+        target = self._find(item.key)
+        if target is None:
+            row = item.row
+            day = row[_OCCURRED][:DAY]
+            steps = [step[0] for step in item.steps]
+            self._targets[item.key] = Target(
+                row[0], row[_PROMPT_HASH], row[_COMPLETION], day, steps
+            )
+            self.added.interactions.append(row)
+            self.added.steps += item.steps
+            self.added.days.add(day)
+            return
+        same = (target.prompt_hash, target.completion) == (
+            item.row[_PROMPT_HASH],
+            item.row[_COMPLETION],
+        )
+        if not same:
+            raise InvalidInput(
+                f"external_id: {_name(item.key)} is an interaction with another text already; "
+                "give each its own id, or another --source",
+                field="external_id",
+            )
+        if item.steps and len(item.steps) != len(target.step_ids):
+            raise InvalidInput(
+                f"steps: {_name(item.key)} is stored with {len(target.step_ids)} steps, "
+                f"here it has {len(item.steps)}",
+                field="steps",
+            )
+
+    def _add_feedback(self, item: PreparedFeedback) -> None:
+        target = self._need(item.target)
+        owner = self._feedback.get(item.key) or self._known.feedback.get(item.key)
+        if owner is not None:
+            if owner != target.id:
+                raise InvalidInput(
+                    f"feedback: the id {_name(item.key)} is that of feedback on another "
+                    "interaction; give each its own",
+                    field="feedback.external_id",
+                )
+            return
+        step_id = None
+        if item.step is not None:
+            if item.step >= len(target.step_ids):
+                raise InvalidInput(
+                    f"feedback names step {item.step}, the interaction "
+                    f"{_name(item.target)} has {len(target.step_ids)} steps",
+                    field="feedback.step",
+                )
+            step_id = target.step_ids[item.step]
+        if item.reach > len(target.completion):
+            raise InvalidInput(
+                f"span ends at {item.reach}, "
+                f"the completion has {len(target.completion)} characters",
+                field="feedback.spans",
+            )
+        rater_id = self._known.raters[item.rater[0]]
+        slot = (target.id, step_id, rater_id)
+        occasion = self._take_occasion(True, slot, item.occasion, "completion")
+        own = item.id
+        self.added.feedback.append(
+            (own, *slot, occasion, *item.key, *item.values, 0, self._now, self._now)
+        )
+        self.added.aspects += [(own, *aspect) for aspect in item.aspects]
+        self.added.spans += item.spans
+        self._feedback[item.key] = target.id
+        self.added.days.add(item.values[-1][:DAY])
+        self.added.days.add(target.day)
+
+    def _add_comparison(self, item: PreparedComparison) -> None:
+        left, right = self._need(item.left), self._need(item.right)
+        if left.id == right.id:
+            raise InvalidInput(
+                f"comparison: left and right are the same interaction, {_name(item.left)}",
+                field="comparison",
+            )
+        if left.prompt_hash != right.prompt_hash:
+            raise InvalidInput(
+                f"comparison: {_name(item.left)} and {_name(item.right)} answer different prompts",
+                field="comparison",
+            )
+        owner = self._comparisons.get(item.key) or self._known.comparisons.get(item.key)
+        if owner is not None:
+            if owner != left.id:
+                raise InvalidInput(
+                    f"comparison: the id {_name(item.key)} is that of another comparison; "
+                    "give each its own",
+                    field="comparison.external_id",
+                )
+            return
+        slot = (left.id, right.id, self._known.raters[item.rater[0]])
+        occasion = self._take_occasion(False, slot, item.occasion, "comparison")
+        own = item.id
+        self.added.comparisons.append((own, *slot, occasion, *item.key, *item.values, self._now))
+        self._comparisons[item.key] = left.id
+
+    def _take_occasion(self, is_feedback: bool, slot: Slot, wanted: int | None, what: str) -> int:
+        here = self._taken.setdefault((is_feedback, slot), set())
+        stored = self._occasions(is_feedback).get(slot)
+        if not here and not stored:
+            occasion = wanted or 0
+        else:
+            taken = here | (stored or set())
+            if wanted in taken:
+                raise InvalidInput(
+                    f"occasion: this rater has rated this {what} at occasion {wanted} already; "
+                    "leave the occasion out to take the next free one",
+                    field="occasion",
+                )
+            occasion = max(taken) + 1 if wanted is None else wanted
+        if occasion > MAX_OCCASION:
+            raise InvalidInput(
+                f"occasion: this rater has rated this {what} {MAX_OCCASION + 1} times already; "
+                "give the raters names",
+                field="occasion",
+            )
+        here.add(occasion)
+        return occasion
+
+    def _occasions(self, is_feedback: bool) -> dict[Slot, set[int]]:
+        if is_feedback:
+            return self._known.feedback_occasions
+        return self._known.comparison_occasions
+
+    def _find(self, key: KeyPair) -> Target | None:
+        return self._targets.get(key) or self._known.targets.get(key)
+
+    def _need(self, key: KeyPair) -> Target:
+        target = self._find(key)
+        if target is None:
+            raise NotFound(f"there is no interaction {_name(key)}, neither here nor stored")
+        return target
+
+
+def _name(key: KeyPair) -> str:
+    source, external_id = key
+    return f"{external_id!r} (source {source!r})"
+
+
+def keys_of(lines: Iterable[PreparedLine]) -> set[KeyPair]:
+    """All interactions that these lines hold or refer to."""
+    keys: set[KeyPair] = set()
+    for line in lines:
+        keys.update(item.key for item in line.interactions)
+        keys.update(item.target for item in line.feedback)
+        for comparison in line.comparisons:
+            keys.add(comparison.left)
+            keys.add(comparison.right)
+    return keys

@@ -1,0 +1,234 @@
+"""Batches of prepared lines into the database, one transaction each; or, on trial, into none."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from rlhf_core.clock import new_hex_ids
+from rlhf_core.errors import InvalidInput, NotFound, Unavailable
+from rlhf_core.interchange import lookup
+from rlhf_core.interchange.batch import (
+    ASPECT_COLUMNS,
+    COMPARISON_COLUMNS,
+    FEEDBACK_COLUMNS,
+    SPAN_COLUMNS,
+    Additions,
+    Known,
+    LinePlan,
+    keys_of,
+)
+from rlhf_core.interchange.prepare import INTERACTION_COLUMNS, STEP_COLUMNS, PreparedLine
+from rlhf_core.store.base import Base
+from rlhf_core.store.bulk import insert_rows, is_race, open_bulk_store
+from rlhf_core.store.engine import Store
+from rlhf_core.store.queries.dirty_days import mark_days_dirty
+
+MAX_TRIES = 8
+KEPT_RATERS = 50_000
+
+
+class Outcome(Enum):
+    """What became of a line."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+    REJECTED = "rejected"
+    WAITING = "waiting"
+
+
+@dataclass
+class RowCounts:
+    """Rows added, by table."""
+
+    num_interactions: int = 0
+    num_steps: int = 0
+    num_feedback: int = 0
+    num_comparisons: int = 0
+    num_raters: int = 0
+
+    def add(self, other: "RowCounts") -> None:
+        """Add another's counts."""
+        for item in fields(self):
+            setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
+
+
+class Writer:
+    """Writes batches into `store`, or with `trial` only into that copy."""
+
+    def __init__(self, store: Store, *, now: str, trial: Store | None = None) -> None:
+        self._store = store
+        self._trial = trial
+        self._now = now
+        self._raters: dict[str, str] = {}
+        self.counts = RowCounts()
+
+    def write(
+        self, lines: Sequence[PreparedLine], *, is_last: bool
+    ) -> list[tuple[Outcome, str | None]]:
+        """Store the lines in one transaction; say of each what became of it, and why.
+
+        A line on an interaction that is not there is WAITING, or with `is_last` REJECTED.
+        """
+        for _ in range(MAX_TRIES):
+            try:
+                with self._sessions() as sessions:
+                    outcomes, counts, raters = self._write(sessions, lines, is_last)
+            except Exception as error:
+                if not is_race(error) and not is_race(error.__cause__ or error):
+                    raise
+                self._raters.clear()
+                continue
+            self.counts.add(counts)
+            self._raters.update(raters)
+            return outcomes
+        raise Unavailable("Other writers were in the way of the import; start it again.")
+
+    @contextmanager
+    def _sessions(self) -> Iterator[list[Session]]:
+        with ExitStack() as stack:
+            if self._trial is None:
+                yield [stack.enter_context(self._store.writing())]
+            else:
+                stored = stack.enter_context(self._store.reading())
+                yield [stored, stack.enter_context(self._trial.writing())]
+
+    def _write(
+        self, sessions: list[Session], lines: Sequence[PreparedLine], is_last: bool
+    ) -> tuple[list[tuple[Outcome, str | None]], RowCounts, dict[str, str]]:
+        known = self._load_known(sessions, lines)
+        db = sessions[-1]
+        kinds = dict(item.rater for line in lines for item in line.feedback)
+        kinds.update(item.rater for line in lines for item in line.comparisons)
+        known.raters = {name: self._raters[name] for name in kinds if name in self._raters}
+        missing = kinds.keys() - known.raters.keys()
+        for session in sessions:
+            known.raters.update(lookup.find_raters(session, missing))
+        unknown = sorted(missing - known.raters.keys())
+        known.raters.update(zip(unknown, new_hex_ids(len(unknown)), strict=True))
+        self._load_occasions(sessions, lines, known)
+        added = Additions()
+        outcomes: list[tuple[Outcome, str | None]] = []
+        for line in lines:
+            try:
+                more = LinePlan(known, self._now).add(line)
+            except NotFound as error:
+                state = Outcome.REJECTED if is_last else Outcome.WAITING
+                outcomes.append((state, str(error)))
+                continue
+            except InvalidInput as error:
+                outcomes.append((Outcome.REJECTED, str(error)))
+                continue
+            added.extend(more)
+            outcomes.append((Outcome.STORED if more else Outcome.DUPLICATE, None))
+        used = {row[3] for row in added.feedback} | {row[3] for row in added.comparisons}
+        fresh = [name for name in unknown if known.raters[name] in used]
+        self._insert(db, added, [(known.raters[n], n, kinds[n], 0, self._now) for n in fresh])
+        counts = RowCounts(
+            num_interactions=len(added.interactions),
+            num_steps=len(added.steps),
+            num_feedback=len(added.feedback),
+            num_comparisons=len(added.comparisons),
+            num_raters=len(fresh),
+        )
+        if len(self._raters) > KEPT_RATERS:
+            self._raters.clear()
+        not_stored = set(unknown) - set(fresh)
+        return outcomes, counts, {n: i for n, i in known.raters.items() if n not in not_stored}
+
+    def _load_known(self, sessions: list[Session], lines: Sequence[PreparedLine]) -> Known:
+        keys = keys_of(lines)
+        known = Known(targets={}, feedback={}, comparisons={}, raters={})
+        for db in sessions:
+            targets = lookup.find_targets(db, keys)
+            known.targets.update(targets)
+            lookup.load_steps(
+                db, (known.targets[key] for key in _need_steps(lines) & targets.keys())
+            )
+            # A hash of the content names the interaction too: it cannot be known where that is new.
+            feedback = {
+                item.key
+                for line in lines
+                for item in line.feedback
+                if item.target in known.targets or not item.key[1].startswith("content:")
+            }
+            known.feedback.update(lookup.find_feedback(db, feedback))
+            comparisons = {item.key for line in lines for item in line.comparisons}
+            known.comparisons.update(lookup.find_comparisons(db, comparisons))
+        return known
+
+    def _load_occasions(
+        self, sessions: list[Session], lines: Sequence[PreparedLine], known: Known
+    ) -> None:
+        interactions: set[str] = set()
+        raters: set[str] = set()
+        lefts: set[str] = set()
+        for line in lines:
+            for feedback in line.feedback:
+                target = known.targets.get(feedback.target)
+                if target is not None and feedback.key not in known.feedback:
+                    interactions.add(target.id)
+                    raters.add(known.raters[feedback.rater[0]])
+            for comparison in line.comparisons:
+                left = known.targets.get(comparison.left)
+                if left is not None and comparison.key not in known.comparisons:
+                    lefts.add(left.id)
+        for db in sessions:
+            _merge(
+                known.feedback_occasions, lookup.find_feedback_occasions(db, interactions, raters)
+            )
+            _merge(known.comparison_occasions, lookup.find_comparison_occasions(db, lefts))
+
+    def _insert(self, db: Session, added: Additions, raters: list[tuple[Any, ...]]) -> None:
+        columns = ("id", "pseudonym", "rater_kind", "is_demo", "created_at")
+        insert_rows(db, "raters", columns, raters)
+        insert_rows(db, "interactions", INTERACTION_COLUMNS, added.interactions)
+        insert_rows(db, "reasoning_steps", STEP_COLUMNS, added.steps)
+        insert_rows(db, "feedback", FEEDBACK_COLUMNS, added.feedback)
+        insert_rows(db, "feedback_aspects", ASPECT_COLUMNS, added.aspects)
+        insert_rows(db, "feedback_spans", SPAN_COLUMNS, added.spans)
+        insert_rows(db, "comparisons", COMPARISON_COLUMNS, added.comparisons)
+        days = (datetime.fromisoformat(day).replace(tzinfo=UTC) for day in added.days)
+        mark_days_dirty(db, days)
+
+
+def _need_steps(lines: Sequence[PreparedLine]) -> set[tuple[str, str]]:
+    needed = {item.key for line in lines for item in line.interactions if item.steps}
+    needed |= {item.target for line in lines for item in line.feedback if item.step is not None}
+    return needed
+
+
+def _merge(into: dict[Any, set[int]], more: dict[Any, set[int]]) -> None:
+    for slot, occasions in more.items():
+        into.setdefault(slot, set()).update(occasions)
+
+
+@contextmanager
+def open_writer(store: Store, *, now: str, dry_run: bool) -> Iterator[Writer]:
+    """A writer on the store's database, or one that only says what it would do.
+
+    A dry run writes into an empty copy of the tables in a temporary file, and looks things up there
+    and in the store: so it reports what the import would, and holds no lock on the store.
+    """
+    if not dry_run:
+        with open_bulk_store(store.url) as bulk:
+            yield Writer(bulk, now=now)
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="rlhf-dry-run-") as folder,
+        open_bulk_store(f"sqlite:///{Path(folder) / 'trial.db'}") as trial,
+    ):
+
+        @sa.event.listens_for(trial.engine, "connect")
+        def _let_references_hang(connection: Any, _record: Any) -> None:
+            connection.execute("PRAGMA foreign_keys=OFF")  # what is stored is not in the copy
+
+        Base.metadata.create_all(trial.engine)
+        yield Writer(store, now=now, trial=trial)

@@ -1,0 +1,199 @@
+"""The way to the inference process: quick, and never worse than the original order."""
+
+import hashlib
+import hmac
+import json
+import math
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from rlhf_core.config import get_settings
+from rlhf_core.encoder.model import clean_text
+from rlhf_core.errors import InvalidInput, Unavailable
+from rlhf_core.serving.logbook import Logbook
+from rlhf_core.serving.ranking import Ranking, Scores, keep_order
+
+SECRET_HEADER = "x-rlhf-inference"  # noqa: S105 - the header's name
+CONNECT_TIMEOUT_S = 0.5
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+NONSENSE = "The inference process gave an answer that makes no sense."
+
+
+@dataclass(frozen=True)
+class InferenceHealth:
+    """What the inference process says of itself; `problem` is a sentence for people."""
+
+    is_running: bool
+    is_ready: bool
+    version: str | None = None
+    version_id: uuid.UUID | None = None
+    problem: str | None = None
+
+
+class NotRunning(Unavailable):
+    """Nothing listens on the inference port."""
+
+
+class InferenceClient:
+    """Asks the inference process of this machine. Safe in threads; keeps its connections open.
+
+    With a `logbook` it takes down the answers that it had to give itself, for want of a process.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int | None = None,
+        timeout_s: float | None = None,
+        logbook: Logbook | None = None,
+    ) -> None:
+        settings = get_settings()
+        self.timeout_s = settings.inference_timeout_s if timeout_s is None else timeout_s
+        self._logbook = logbook
+        self._http = httpx.Client(
+            base_url=f"http://127.0.0.1:{port or settings.inference_port}",
+            headers={SECRET_HEADER: derive_secret(settings.read_secret_key())},
+            timeout=httpx.Timeout(self.timeout_s, connect=min(CONNECT_TIMEOUT_S, self.timeout_s)),
+            trust_env=False,  # no proxy of the environment between this machine and itself
+        )
+
+    def rerank(
+        self, prompt: str, candidates: Sequence[str], *, top_k: int | None = None
+    ) -> Ranking:
+        """Order candidates by the promoted reward model, best first.
+
+        No process, no model, a broken or slow one: the original order, flagged. Raises
+        InvalidInput for what is no text or a `top_k` below 1.
+        """
+        started = time.perf_counter()
+        try:
+            return self.request_ranking(prompt, candidates, top_k=top_k)
+        except Unavailable as error:
+            fallback = keep_order(len(candidates), str(error), top_k=top_k)
+        if self._logbook is not None:
+            self._logbook.note(
+                "rerank",
+                num_candidates=len(candidates),
+                latency_ms=(time.perf_counter() - started) * 1000,
+                is_fallback=True,
+                reason=fallback.reason,
+            )
+        return fallback
+
+    def request_ranking(
+        self, prompt: str, candidates: Sequence[str], *, top_k: int | None = None
+    ) -> Ranking:
+        """What the process answers. Raises Unavailable where `rerank` falls back."""
+        if top_k is not None and top_k < 1:
+            raise InvalidInput(f"top_k is {top_k}: choose 1 or more.", field="top_k")
+        texts = [clean_text(text) for text in candidates]
+        body = {"prompt": clean_text(prompt), "candidates": texts, "top_k": top_k}
+        return _read_ranking(self._send("POST", "/rerank", body), len(texts), top_k)
+
+    def score(self, prompts: Sequence[str], completions: Sequence[str]) -> Scores:
+        """P(good) of each pair. Raises Unavailable where the model does not answer in time."""
+        if len(prompts) != len(completions):
+            raise InvalidInput(f"{len(prompts)} prompts, but {len(completions)} completions.")
+        body = {
+            "prompts": [clean_text(text) for text in prompts],
+            "completions": [clean_text(text) for text in completions],
+        }
+        answer = self._send("POST", "/score", body)
+        try:
+            scores = _read_scores(answer["scores"], len(prompts))
+            return Scores(scores, str(answer["version"]), uuid.UUID(answer["version_id"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise Unavailable(NONSENSE) from error
+
+    def health(self) -> InferenceHealth:
+        """Whether the process runs and which version serves. Never raises."""
+        try:
+            answer = self._send("GET", "/health", None)
+            version_id = answer["version_id"]
+            return InferenceHealth(
+                is_running=True,
+                is_ready=bool(answer["is_ready"]),
+                version=answer["version"],
+                version_id=None if version_id is None else uuid.UUID(version_id),
+                problem=answer["problem"],
+            )
+        except NotRunning as error:
+            return InferenceHealth(is_running=False, is_ready=False, problem=str(error))
+        except (Unavailable, KeyError, TypeError, ValueError) as error:
+            return InferenceHealth(is_running=True, is_ready=False, problem=str(error))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def _send(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+        """The JSON answer. Raises Unavailable after about `timeout_s`."""
+        deadline = time.monotonic() + self.timeout_s
+        try:
+            try:
+                status, content = self._exchange(method, path, body, deadline)
+            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+                # The process was started anew and this was a connection to the old one.
+                status, content = self._exchange(method, path, body, deadline)
+            answer = json.loads(content)
+        except httpx.ConnectError as error:
+            raise NotRunning("The inference process does not run.") from error
+        except httpx.TimeoutException as error:
+            raise Unavailable(f"The model took longer than {self.timeout_s:g} s.") from error
+        except (httpx.HTTPError, ValueError) as error:
+            raise Unavailable(f"The inference process broke off: {error}.") from error
+        if not isinstance(answer, dict):
+            raise Unavailable(NONSENSE)
+        if status == httpx.codes.UNPROCESSABLE_ENTITY:
+            raise InvalidInput(str(answer.get("error")))
+        if status != httpx.codes.OK:
+            raise Unavailable(str(answer.get("error")))
+        return answer
+
+    def _exchange(
+        self, method: str, path: str, body: dict[str, Any] | None, deadline: float
+    ) -> tuple[int, bytes]:
+        content = bytearray()
+        with self._http.stream(method, path, json=body) as response:
+            for chunk in response.iter_bytes():
+                content += chunk
+                if time.monotonic() > deadline or len(content) > MAX_ANSWER_BYTES:
+                    raise httpx.ReadTimeout("the answer trickles")
+        return response.status_code, bytes(content)
+
+
+def derive_secret(key: bytes) -> str:
+    """The secret between this machine's processes, made of the installation's key."""
+    return hmac.new(key, b"rlhf inference process", hashlib.sha256).hexdigest()
+
+
+def _read_ranking(answer: dict[str, Any], num_candidates: int, top_k: int | None) -> Ranking:
+    try:
+        version_id = answer["version_id"]
+        ranking = Ranking(
+            ranking=tuple(int(index) for index in answer["ranking"]),
+            scores=_read_scores(answer["scores"], num_candidates),
+            is_fallback=bool(answer["is_fallback"]),
+            reason=answer["reason"],
+            version=answer["version"],
+            version_id=None if version_id is None else uuid.UUID(version_id),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unavailable(NONSENSE) from error
+    expected = num_candidates if top_k is None else min(top_k, num_candidates)
+    places = set(ranking.ranking) & set(range(num_candidates))
+    if len(places) != expected or len(ranking.ranking) != expected:
+        raise Unavailable(NONSENSE)
+    return ranking
+
+
+def _read_scores(values: list[Any], expected: int) -> tuple[float | None, ...]:
+    scores = tuple(None if value is None else float(value) for value in values)
+    if len(scores) != expected or any(s is not None and not math.isfinite(s) for s in scores):
+        raise ValueError("scores do not fit")
+    return scores

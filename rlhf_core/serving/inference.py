@@ -1,0 +1,296 @@
+"""The inference process: loopback HTTP around the promoted model.
+
+It follows the alias by itself, so that nothing has to be restarted or told after a promotion.
+Only callers that know the installation's key are answered.
+"""
+
+import asyncio
+import contextlib
+import hmac
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+import uvicorn
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from rlhf_core.config import Settings
+from rlhf_core.errors import InvalidInput, RlhfError, TooLarge, Unavailable
+from rlhf_core.serving.client import SECRET_HEADER, derive_secret
+from rlhf_core.serving.loader import LoadedModel, ModelSlot
+from rlhf_core.serving.logbook import Logbook
+from rlhf_core.serving.ranking import rank_scores
+from rlhf_core.store.engine import Store
+
+LOGGER = logging.getLogger(__name__)
+POLL_S = 1.0
+MAX_AT_ONCE = 4
+"""Requests that compute side by side; more would only share the same cores."""
+MAX_BODY_BYTES = 64 * 1024 * 1024
+MAX_TEXTS = 2_000
+GRACE_S = 5.0
+
+Text = Annotated[str, Field(strict=True)]
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class RerankBody(BaseModel):
+    """What `/rerank` takes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    prompt: Text
+    candidates: list[Text] = Field(max_length=MAX_TEXTS)
+    top_k: int | None = Field(default=None, ge=1)
+
+
+class ScoreBody(BaseModel):
+    """What `/score` takes: as many prompts as completions."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    prompts: list[Text] = Field(max_length=MAX_TEXTS)
+    completions: list[Text] = Field(max_length=MAX_TEXTS)
+
+
+class InferenceService:
+    """The endpoints. Each request keeps the model that it began with, also through a swap."""
+
+    def __init__(self, slot: ModelSlot, logbook: Logbook, *, patience_s: float) -> None:
+        self._slot = slot
+        self._logbook = logbook
+        self._patience_s = patience_s
+        self._turns = asyncio.Semaphore(MAX_AT_ONCE)
+
+    async def health(self, _request: Request) -> Response:
+        """Which version serves, and what is wrong."""
+        current = self._slot.current
+        return JSONResponse(
+            {
+                "is_ready": current is not None,
+                "version": None if current is None else current.name,
+                "version_id": None if current is None else str(current.version_id),
+                "problem": self._slot.problem,
+            }
+        )
+
+    async def rerank(self, request: Request) -> Response:
+        """The candidates' order; the original one, flagged, where there is no sound model."""
+        started = time.perf_counter()
+        body = await _read_body(request, RerankBody)
+        num = len(body.candidates)
+        current = self._slot.current
+        scores: list[float | None] = [None] * num
+        reason = None
+        try:
+            model = self._need(current)
+            scores = await self._compute(model, [body.prompt] * num, body.candidates)
+        except Unavailable as error:
+            reason = str(error)
+        self._note("rerank", num, started, current, reason)
+        return JSONResponse(
+            {
+                "ranking": rank_scores(scores, body.top_k),
+                "scores": scores,
+                "is_fallback": reason is not None,
+                "reason": reason,
+                **_describe(current),
+            }
+        )
+
+    async def score(self, request: Request) -> Response:
+        """P(good) of each pair; 503 where there is no sound model."""
+        started = time.perf_counter()
+        body = await _read_body(request, ScoreBody)
+        num = len(body.completions)
+        if len(body.prompts) != num:
+            raise InvalidInput(f"{len(body.prompts)} prompts, but {num} completions.")
+        current = self._slot.current
+        try:
+            model = self._need(current)
+            scores = await self._compute(model, body.prompts, body.completions)
+        except Unavailable as error:
+            self._note("score", num, started, current, str(error))
+            raise
+        self._note("score", num, started, current, None)
+        return JSONResponse({"scores": scores, **_describe(current)})
+
+    def _need(self, current: LoadedModel | None) -> LoadedModel:
+        if current is None:
+            raise Unavailable(self._slot.problem or "No model is loaded.")
+        return current
+
+    async def _compute(
+        self, model: LoadedModel, prompts: list[str], completions: list[str]
+    ) -> list[float | None]:
+        """Wait for a turn, not longer than a caller waits, then compute in a thread."""
+        try:
+            await asyncio.wait_for(self._turns.acquire(), timeout=self._patience_s)
+        except TimeoutError as error:
+            raise Unavailable("The inference process is busy.") from error
+        try:
+            return await run_in_threadpool(model.score, prompts, completions)
+        except Exception as error:
+            LOGGER.exception("%s failed", model.name)
+            what = str(error) if isinstance(error, RlhfError) else type(error).__name__
+            raise Unavailable(f"{model.name} failed: {what}") from error
+        finally:
+            self._turns.release()
+
+    def _note(
+        self,
+        endpoint: str,
+        num: int,
+        started: float,
+        current: LoadedModel | None,
+        reason: str | None,
+    ) -> None:
+        self._logbook.note(
+            endpoint,
+            num_candidates=num,
+            latency_ms=(time.perf_counter() - started) * 1000,
+            version_id=None if current is None else current.version_id,
+            is_fallback=reason is not None,
+            reason=reason,
+        )
+
+
+class SecretGate:
+    """Lets no request through that does not bear the secret."""
+
+    def __init__(self, app: ASGIApp, secret: str) -> None:
+        self._app = app
+        self._secret = secret.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 401 or hand on."""
+        if scope["type"] == "http":
+            given = dict(scope["headers"]).get(SECRET_HEADER.encode(), b"")
+            if not hmac.compare_digest(given, self._secret):
+                refusal = JSONResponse({"error": "The shared secret is missing or wrong."}, 401)
+                await refusal(scope, receive, send)
+                return
+        elif scope["type"] != "lifespan":
+            return
+        await self._app(scope, receive, send)
+
+
+def build_app(service: InferenceService, secret: str) -> ASGIApp:
+    """The ASGI application: `/health`, `/rerank`, `/score`."""
+    app = Starlette(
+        routes=[
+            Route("/health", service.health),
+            Route("/rerank", service.rerank, methods=["POST"]),
+            Route("/score", service.score, methods=["POST"]),
+        ],
+        exception_handlers={RlhfError: _explain},
+    )
+    return SecretGate(app, secret)
+
+
+def run_inference(
+    store: Store,
+    settings: Settings,
+    *,
+    exit_with_parent: bool = False,
+    on_ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve until SIGINT, SIGTERM or, with `exit_with_parent`, the end of stdin.
+
+    Raises Unavailable if the port is taken.
+    """
+    listener = _listen(settings.inference_port)
+    slot = ModelSlot(store)
+    logbook = Logbook(store)
+    ended = threading.Event()
+
+    def follow() -> None:
+        while not ended.is_set():
+            slot.refresh()
+            ended.wait(POLL_S)
+
+    service = InferenceService(slot, logbook, patience_s=settings.inference_timeout_s)
+    config = uvicorn.Config(
+        build_app(service, derive_secret(settings.read_secret_key())),
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=int(GRACE_S),
+        lifespan="off",
+        ws="none",
+    )
+    server = uvicorn.Server(config)
+    threading.Thread(target=follow, name="follow alias", daemon=True).start()
+    if exit_with_parent:
+        threading.Thread(target=_end_with_stdin, args=(server,), daemon=True).start()
+    # uvicorn raises the signal again once it has shut down: without this, that ends the process
+    # before the logbook is written.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    on_ready()
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listener])
+    finally:
+        ended.set()
+        logbook.close()
+
+
+def _listen(port: int) -> socket.socket:
+    # With the protocol named, asyncio sets TCP_NODELAY; without, small answers wait 40 ms.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as error:
+        listener.close()
+        raise Unavailable(
+            f"Port {port} is taken ({error.strerror}): end the process that has it, or set "
+            "RLHF_INFERENCE_PORT."
+        ) from error
+    return listener
+
+
+def _end_with_stdin(server: uvicorn.Server) -> None:
+    """The parent holds the other end of stdin: however it dies, this reads to the end."""
+    with contextlib.suppress(OSError, ValueError):
+        while sys.stdin.buffer.read(4096):
+            pass
+    server.should_exit = True
+    time.sleep(GRACE_S)
+    os._exit(0)  # a request or a loading model hangs; nobody waits for it any more
+
+
+async def _read_body(request: Request, kind: type[Body]) -> Body:
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > MAX_BODY_BYTES:
+            raise TooLarge(f"The request is longer than {MAX_BODY_BYTES} bytes.")
+    try:
+        return kind.model_validate_json(bytes(content))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "body"
+        raise InvalidInput(f"{place}: {first['msg']}.") from error
+
+
+async def _explain(_request: Request, error: Exception) -> Response:
+    status = 422 if isinstance(error, InvalidInput) else 503
+    return JSONResponse({"error": str(error)}, status)
+
+
+def _describe(current: LoadedModel | None) -> dict[str, Any]:
+    if current is None:
+        return {"version": None, "version_id": None}
+    return {"version": current.name, "version_id": str(current.version_id)}

@@ -1,0 +1,122 @@
+"""The model that serves: loaded from verified files, swapped when the alias moves."""
+
+import logging
+import math
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
+
+from rlhf_core.artifacts import open_artifact
+from rlhf_core.config import get_settings
+from rlhf_core.encoder.model import SentenceEncoder, load_encoder
+from rlhf_core.errors import RlhfError
+from rlhf_core.registry.service import REWARD_MODEL, find_production
+from rlhf_core.registry.views import ModelVersionView
+from rlhf_core.store.engine import Store
+from rlhf_core.vocabulary import ModelKind
+
+if TYPE_CHECKING:
+    from rlhf_core.rewards.sbert import SbertRewardModel
+
+LOGGER = logging.getLogger(__name__)
+RETRY_AFTER_S = 10.0
+"""How long a version that could not be loaded is left alone: its files may be restored."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A version in memory. Requests hold it, so that a swap ends none of them."""
+
+    version_id: uuid.UUID
+    name: str
+    model: "SbertRewardModel"
+    encoder: SentenceEncoder
+
+    def score(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float | None]:
+        """P(good) in 0..1 of each pair; None where the model gave no finite number."""
+        found = self.model.score(prompts, completions, encoder=self.encoder)
+        return [float(score) if math.isfinite(score) else None for score in found]
+
+
+def load_version(version: ModelVersionView) -> LoadedModel:
+    """Verify the files of a version, load it and score one pair, which warms everything.
+
+    Raises InvalidInput or Unavailable naming what is wrong with the files or the encoder.
+    """
+    folder = open_artifact(version.folder, version.manifest_sha256)
+    match version.kind:
+        case ModelKind.REWARD_SBERT:
+            from rlhf_core.rewards.sbert import load_reward_model
+
+            model = load_reward_model(folder)
+        case _:
+            assert_never(version.kind)
+    encoder = load_encoder(get_settings().encoder)
+    loaded = LoadedModel(version.id, version.name, model, encoder)
+    loaded.score(["Is it warm?"], ["It is warm."])
+    return loaded
+
+
+class ModelSlot:
+    """Holds the `production` version of a model, and follows the alias at each `refresh()`.
+
+    A version that cannot be loaded leaves the one before in place; `problem` then says so.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        model_name: str = REWARD_MODEL,
+        load: Callable[[ModelVersionView], LoadedModel] = load_version,
+    ) -> None:
+        self._store = store
+        self._model_name = model_name
+        self._load = load
+        self._lock = threading.Lock()
+        self._failed: uuid.UUID | None = None
+        self._retry_at = 0.0
+        self._refreshed_at = -math.inf
+        self.current: LoadedModel | None = None
+        self.problem: str | None = "The model is being loaded."
+
+    def refresh(self, *, at_most_every_s: float = 0.0) -> None:
+        """Look where the alias points and load that version if it is another. Never raises."""
+        with self._lock:
+            if time.monotonic() < self._refreshed_at + at_most_every_s:
+                return
+            try:
+                with self._store.reading() as db:
+                    wanted = find_production(db, self._model_name)
+            except RlhfError as error:
+                self.problem = str(error)
+            else:
+                self._follow(wanted)
+            self._refreshed_at = time.monotonic()
+
+    def _follow(self, wanted: ModelVersionView | None) -> None:
+        if wanted is None:
+            self.current = None
+            self.problem = "No model is promoted yet."
+        elif self.current is not None and self.current.version_id == wanted.id:
+            self.problem = None
+        elif self._failed != wanted.id or time.monotonic() >= self._retry_at:
+            self._swap(wanted)
+
+    def _swap(self, wanted: ModelVersionView) -> None:
+        try:
+            loaded = self._load(wanted)
+        except Exception as error:  # noqa: BLE001 - no file of a new version may end the old one
+            self._failed, self._retry_at = wanted.id, time.monotonic() + RETRY_AFTER_S
+            what = (
+                str(error) if isinstance(error, RlhfError) else f"{type(error).__name__}: {error}"
+            )
+            still = "" if self.current is None else f" {self.current.name} serves on."
+            self.problem = f"{wanted.name} cannot be served: {what}{still}"
+            LOGGER.error(self.problem)
+        else:
+            self.current, self.problem, self._failed = loaded, None, None
+            LOGGER.info("%s serves", wanted.name)

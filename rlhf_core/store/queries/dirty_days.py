@@ -1,0 +1,38 @@
+"""Days whose daily counts must be made again."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from rlhf_core.clock import utcnow
+from rlhf_core.store.base import table_of
+from rlhf_core.store.tables import RollupDirtyDay
+from rlhf_core.store.upsert import dialect_insert
+
+_TABLE = table_of(RollupDirtyDay)
+
+
+def mark_days_dirty(db: Session, moments: Iterable[datetime]) -> None:
+    """Mark the UTC days of these moments, in the caller's transaction.
+
+    On PostgreSQL the mark is also locked (shared: writers do not wait for each other). Else the one
+    who makes the counts could take an old mark away and count before this transaction is visible.
+    """
+    days = sorted({moment.astimezone(UTC).date() for moment in moments})  # one order: no deadlock
+    now = utcnow()
+    rows = [{"day": day, "marked_at": now} for day in days]
+    if not rows:
+        return
+    insert = dialect_insert(db, _TABLE).on_conflict_do_nothing()
+    locked = sa.select(sa.func.count()).select_from(
+        sa.select(_TABLE.c.day)
+        .where(_TABLE.c.day.in_(days))
+        .with_for_update(read=True, key_share=True)
+        .subquery()
+    )
+    while True:
+        db.execute(insert, rows)
+        if db.get_bind().dialect.name == "sqlite" or db.scalar(locked) == len(days):
+            return

@@ -1,0 +1,198 @@
+"""The launcher: one process serves dashboard, API and sign-in, and keeps the others running.
+
+`python server.py` (or `make run`). Streamlit runs inside as an ASGI app under uvicorn, behind our
+gate; `streamlit run` would leave all of that out.
+"""
+
+import contextlib
+import gc
+import logging
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import FrameType
+
+import streamlit as st
+import uvicorn
+from starlette.middleware import Middleware
+from starlette.routing import Mount
+from streamlit import config as streamlit_config
+from streamlit.runtime.pages_manager import PagesManager
+
+from pages._ui.guard import mark_launched
+from rlhf_core.accounts import service, tokens
+from rlhf_core.accounts.permissions import SYSTEM
+from rlhf_core.api.app import close_api, create_api
+from rlhf_core.api.children import Children, core_command
+from rlhf_core.api.gate import Gate
+from rlhf_core.api.headers import MEBIBYTE, BodyLimit, SecurityHeaders, build_policy
+from rlhf_core.api.idempotency import forget_old_answers
+from rlhf_core.api.sign_in import create_sign_in_routes
+from rlhf_core.config import SOURCE_ROOT, Settings, get_settings
+from rlhf_core.errors import RlhfError, Unavailable
+from rlhf_core.privacy.pseudonyms import check_key
+from rlhf_core.store import migrate
+from rlhf_core.store.engine import Store, get_store
+
+FIRST_LINK_VALID_S = 24 * 3600
+API_BODY_BYTES = 8 * MEBIBYTE
+SIGN_IN_BODY_BYTES = 64 * 1024
+SHUTDOWN_S = 2
+
+logger = logging.getLogger("rlhf_core.server")
+
+
+def prepare(store: Store, settings: Settings) -> str:
+    """Bring the database into order; return the secret of a sign-in link for an admin.
+
+    Raises:
+        RlhfError: schema or key are not this code's, or the database does not answer.
+    """
+    if store.is_sqlite:
+        migrate.upgrade(store)
+    else:
+        migrate.check(store)  # a team upgrades on purpose, not because one machine has new code
+    with store.writing() as db:
+        check_key(db, settings.read_secret_key())
+        forget_old_answers(db)
+        admin = service.ensure_first_admin(db)
+        return tokens.create_sign_in_link(
+            db, actor=SYSTEM, account_name=admin.name, valid_s=FIRST_LINK_VALID_S
+        )
+
+
+def build_app(children: Children | None, link: str) -> st.App:
+    """Dashboard, API and sign-in behind the gate."""
+    PagesManager.uses_pages_directory = False  # True would run a page without app.py before it
+    mark_launched()
+    api = create_api()
+
+    @contextlib.asynccontextmanager
+    async def run_beside(_app: st.App) -> AsyncIterator[dict[str, object]]:
+        import numpy  # noqa: F401 - paid here, not by the first visitor
+        import pandas as pd
+        import plotly.graph_objects  # noqa: F401
+        import pyarrow as pa
+
+        pa.Table.from_pandas(pd.DataFrame({"warm": [1]}))
+        gc.collect()
+        gc.freeze()  # the libraries' objects are never garbage: do not look at them again
+        say_where(link)
+        if children is not None:
+            children.start()
+        yield {}
+        close_api(api)
+
+    upload_bytes = (streamlit_config.get_option("server.maxUploadSize") + 1) * MEBIBYTE
+    limits = {"/api/": API_BODY_BYTES, "/login": SIGN_IN_BODY_BYTES, "/": upload_bytes}
+    index_html = (Path(st.__file__).parent / "static" / "index.html").read_text()
+    return st.App(
+        SOURCE_ROOT / "app.py",
+        lifespan=run_beside,
+        routes=[*create_sign_in_routes(), Mount("/api", app=api)],
+        middleware=[
+            Middleware(SecurityHeaders, policy=build_policy(index_html)),
+            Middleware(Gate),
+            Middleware(BodyLimit, limits=limits),
+        ],
+        on_script_error=report_script_error,
+    )
+
+
+def report_script_error(error: Exception) -> bool:
+    """Log what went wrong in a page, and show one sentence instead of a traceback."""
+    logger.error("A page failed.", exc_info=error)
+    st.error("Something broke on this page. It was logged; try again, or tell an admin.")
+    return True
+
+
+def say_where(link: str) -> None:
+    """Print the address, and a link that signs the admin in once."""
+    print(
+        f"\nRLHF Loop runs. Sign in with this link, which works once:\n\n"
+        f"    {tokens.sign_in_url(link)}\n\n"
+        "Another one: python -m rlhf_core user link NAME. Ctrl-C ends everything.\n",
+        flush=True,
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket of the address.
+
+    Raises:
+        Unavailable: the port is taken or the address is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio turns Nagle's delay off only on sockets that say that they are TCP
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise Unavailable(
+            f"Cannot listen on {host} port {port} ({error.strerror}): end the program that uses "
+            "it, or set RLHF_PORT to another port."
+        ) from error
+    return listener
+
+
+def make_children(settings: Settings) -> Children | None:
+    """The inference process and a worker, where this machine shall start them."""
+    if not settings.start_children:
+        return None
+    executor = f"{socket.gethostname()}:cpu"
+    return Children(
+        {
+            "inference": core_command("inference", "--exit-with-parent"),
+            "worker": core_command(
+                "worker", "--executor", executor, "--resources", "cpu,gpu", "--exit-with-parent"
+            ),
+        },
+        work_dir=SOURCE_ROOT,
+        grace_s=settings.run_grace_s + 2,
+    )
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+def main() -> None:
+    """Serve until Ctrl-C or SIGTERM; then end the children too."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    signal.signal(signal.SIGTERM, _leave)  # uvicorn raises the signal again after its shutdown
+    settings = get_settings()
+    try:
+        listener = listen(settings.host, settings.port)
+        link = prepare(get_store(), settings)
+    except RlhfError as error:
+        sys.exit(f"Error: {error}")
+    children = make_children(settings)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            build_app(children, link),
+            ws="websockets-sansio",
+            ws_max_size=32 * MEBIBYTE,
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=SHUTDOWN_S,
+        )
+    )
+    try:
+        server.run(sockets=[listener])
+    except KeyboardInterrupt:
+        print("\nStopping ...", flush=True)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C leaves no orphan
+        if children is not None:
+            children.stop()
+        get_store().close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Real workers, real children: how runs end."""
+
+from pathlib import Path
+
+from rlhf_core.config import get_settings
+from rlhf_core.jobs import service
+from rlhf_core.vocabulary import JobState
+from tests.core.jobs.world import World, until
+
+LIGHT_CHILD = """
+import pathlib, sys
+journal = pathlib.Path({journal!r}) / sys.argv[1]
+with journal.open("a") as file:
+    file.write(f"{{sys.argv[2]}}\\n")
+"""
+
+
+def test_each_run_ends_in_its_state_with_a_sentence(world: World) -> None:
+    world.start_worker()
+    good = world.enqueue(first_attempt_s=0.3)
+    ends = {end: world.enqueue(end=end) for end in ("refuse", "break", "segfault", "memory")}
+
+    done = world.wait_for(good)
+    assert done.state is JobState.SUCCEEDED
+    assert (done.message, done.progress, done.attempt) == ("Trained.", 1.0, 1)
+    assert done.result is not None
+    assert done.result["metrics"] == {"auc": 0.7, "odd": None}
+    assert done.executor_id == "test:cpu"
+    assert done.duration_s is not None
+    assert world.log(good) == ["attempt 1 of system"]
+    with world.store.reading() as db:
+        points = service.list_metrics(db, good)
+    assert {point.name for point in points} == {"loss"}
+    assert [point.step for point in points] == list(range(1, done.result["steps"] + 1))
+    assert not (get_settings().data_dir / "work" / str(good)).exists()
+
+    failed = {end: world.wait_for(job_id) for end, job_id in ends.items()}
+    assert {job.state for job in failed.values()} == {JobState.FAILED}
+    assert failed["refuse"].message == "All ratings are equal: rate some completions lower."
+    assert "unexpected error (KeyError: 'oops')" in (failed["break"].message or "")
+    assert any("scripted_run" in line for line in world.log(ends["break"]))
+    assert "ended by signal SIGSEGV" in (failed["segfault"].message or "")
+    assert "last words" in world.log(ends["segfault"])
+    assert "more memory than there is" in (failed["memory"].message or "")
+
+
+def test_cancel_leaves_no_process_and_retry_runs_again(world: World) -> None:
+    never = world.enqueue()
+    assert world.cancel(never).state is JobState.CANCELED
+    world.start_worker()
+    job_id = world.enqueue(first_attempt_s=600, spawn=True)
+    world.wait_for_step(job_id)
+    assert world.cancel(job_id).state is JobState.RUNNING
+    assert world.wait_for(job_id).state is JobState.CANCELED
+    until("no process is left", lambda: not world.is_running(job_id))
+
+    assert world.retry(job_id).state is JobState.QUEUED
+    done = world.wait_for(job_id)
+    assert (done.state, done.attempt) == (JobState.SUCCEEDED, 2)
+    assert done.result is not None
+    assert done.result["steps"] > 0, "the second attempt found the checkpoint of the first"
+    assert world.starts_of(job_id) == [1, 2]
+    assert world.starts_of(never) == []
+
+
+def test_two_workers_run_20_jobs_once_each(world: World, tmp_path: Path) -> None:
+    child = tmp_path / "light.py"
+    child.write_text(LIGHT_CHILD.format(journal=str(world.journal)))
+    jobs = [world.enqueue() for _ in range(20)]
+    for executor in ("a:cpu", "b:cpu"):
+        world.start_worker(executor, child=child)
+    ended = [world.wait_for(job_id) for job_id in jobs]
+    assert [world.starts_of(job_id) for job_id in jobs] == [[1]] * 20
+    assert {job.attempt for job in ended} == {1}
+    assert "ended with exit status 0 and left no result" in (ended[0].message or "")
+
+
+def test_the_same_executor_twice_is_refused(world: World) -> None:
+    world.start_worker("test:cpu")
+    second = world.start_worker("test:cpu", is_ready=False)
+    assert second.wait(60) == 1

@@ -1,0 +1,53 @@
+"""Pages under Streamlit's AppTest: a person signed in, caches clean.
+
+`sign_in_as(Role.RATER)` makes an account with a real session on the test's store and returns its
+actor; then `AppTest.from_file("app.py").run()` and `.switch_page("pages/collect/rate.py").run()`.
+"""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import streamlit as st
+
+from pages._ui import guard
+from rlhf_core.accounts import service, tokens
+from rlhf_core.accounts.permissions import SYSTEM, Actor
+from rlhf_core.store.engine import Store
+from rlhf_core.vocabulary import Role
+
+
+@pytest.fixture(autouse=True)
+def _clean_caches() -> Iterator[None]:
+    """Streamlit's caches outlive an AppTest."""
+    st.cache_data.clear()
+    st.cache_resource.clear()
+    yield
+    st.cache_data.clear()
+    st.cache_resource.clear()
+
+
+@pytest.fixture
+def browser_cookie(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
+    """The session secret that AppTest's browser sends (AppTest itself cannot send cookies)."""
+    jar: dict[str, str | None] = {"session": None}
+    monkeypatch.setattr(guard, "_launched", True)
+    monkeypatch.setattr(guard, "find_session_secret", lambda: jar["session"])
+    return jar
+
+
+@pytest.fixture
+def sign_in_as(store: Store, browser_cookie: dict[str, str | None]) -> Callable[[Role], Actor]:
+    """Sign a person of the role in, with a real session."""
+
+    def sign_in(role: Role) -> Actor:
+        with store.writing() as db:
+            name = f"test {role.value}"
+            if service.find_account(db, name) is None:
+                service.create_account(db, actor=SYSTEM, name=name, role=role)
+            link = tokens.create_sign_in_link(db, actor=SYSTEM, account_name=name)
+            browser_cookie["session"] = tokens.redeem_sign_in_link(db, link)
+            actor = tokens.find_session_actor(db, browser_cookie["session"])
+        assert actor is not None
+        return actor
+
+    return sign_in
