@@ -5,8 +5,10 @@ import streamlit as st
 from pages._ui.guard import require_actor, sign_out
 from pages._ui.messages import plain
 from rlhf_core.accounts.permissions import Permission
+from rlhf_core.api.html import LOGO
 
-st.set_page_config(page_title="RLHF Loop", page_icon="🔁", layout="wide")
+st.set_page_config(page_title="RLHF Loop", page_icon=LOGO, layout="wide")
+st.logo(LOGO, size="large")
 actor = require_actor()
 
 # (section, file in pages/, title, icon, who sees it): the file's own guard asks for the same
@@ -26,12 +28,24 @@ for section, file, title, icon, permission in PAGES:
             title=title,
             icon=f":material/{icon}:",
             url_path=file.rsplit("/", 1)[-1],
-            default=not sections,
         )
         sections.setdefault(section, []).append(page)
 
-chosen = st.navigation(sections)
+
+def open_first_page() -> None:
+    """Lead from `/` to the first page of the role, so that every page keeps an address of its own.
+
+    The default page itself has none but `/`: its own name would be "not found".
+    """
+    first = next(iter(sections.values()))[0]
+    st.switch_page(first, query_params=st.query_params.to_dict())
+
+
+home = st.Page(open_first_page, title="RLHF Loop", default=True, visibility="hidden")
+chosen = st.navigation({"": [home], **sections})
 with st.sidebar, st.container(key="account", horizontal=True, vertical_alignment="center"):
     st.caption(f"{plain(actor.name)} · {actor.role.value}")
     st.button("Sign out", key="sign_out", on_click=sign_out, type="tertiary")
+    if actor.may(Permission.SCORE):
+        st.link_button("API", "/api/docs", icon=":material/api:", type="tertiary")
 chosen.run()

@@ -8,7 +8,6 @@ import contextlib
 import gc
 import logging
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -22,45 +21,22 @@ from streamlit import config as streamlit_config
 from streamlit.runtime.pages_manager import PagesManager
 
 from pages._ui.guard import mark_launched
-from rlhf_core.accounts import service, tokens
-from rlhf_core.accounts.permissions import SYSTEM
+from rlhf_core.accounts.tokens import sign_in_url
 from rlhf_core.api.app import close_api, create_api
-from rlhf_core.api.children import Children, core_command
+from rlhf_core.api.children import Children
 from rlhf_core.api.gate import Gate
 from rlhf_core.api.headers import MEBIBYTE, BodyLimit, SecurityHeaders, build_policy
-from rlhf_core.api.idempotency import forget_old_answers
 from rlhf_core.api.sign_in import create_sign_in_routes
-from rlhf_core.config import SOURCE_ROOT, Settings, get_settings
-from rlhf_core.errors import RlhfError, Unavailable
-from rlhf_core.privacy.pseudonyms import check_key
-from rlhf_core.store import migrate
-from rlhf_core.store.engine import Store, get_store
+from rlhf_core.api.startup import listen, make_children, prepare
+from rlhf_core.config import SOURCE_ROOT, get_settings
+from rlhf_core.errors import RlhfError
+from rlhf_core.store.engine import get_store
 
-FIRST_LINK_VALID_S = 24 * 3600
 API_BODY_BYTES = 8 * MEBIBYTE
 SIGN_IN_BODY_BYTES = 64 * 1024
 SHUTDOWN_S = 2
 
 logger = logging.getLogger("rlhf_core.server")
-
-
-def prepare(store: Store, settings: Settings) -> str:
-    """Bring the database into order; return the secret of a sign-in link for an admin.
-
-    Raises:
-        RlhfError: schema or key are not this code's, or the database does not answer.
-    """
-    if store.is_sqlite:
-        migrate.upgrade(store)
-    else:
-        migrate.check(store)  # a team upgrades on purpose, not because one machine has new code
-    with store.writing() as db:
-        check_key(db, settings.read_secret_key())
-        forget_old_answers(db)
-        admin = service.ensure_first_admin(db)
-        return tokens.create_sign_in_link(
-            db, actor=SYSTEM, account_name=admin.name, valid_s=FIRST_LINK_VALID_S
-        )
 
 
 def build_app(children: Children | None, link: str) -> st.App:
@@ -112,48 +88,9 @@ def say_where(link: str) -> None:
     """Print the address, and a link that signs the admin in once."""
     print(
         f"\nRLHF Loop runs. Sign in with this link, which works once:\n\n"
-        f"    {tokens.sign_in_url(link)}\n\n"
+        f"    {sign_in_url(link)}\n\n"
         "Another one: python -m rlhf_core user link NAME. Ctrl-C ends everything.\n",
         flush=True,
-    )
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket of the address.
-
-    Raises:
-        Unavailable: the port is taken or the address is not this machine's.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns Nagle's delay off only on sockets that say that they are TCP
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        raise Unavailable(
-            f"Cannot listen on {host} port {port} ({error.strerror}): end the program that uses "
-            "it, or set RLHF_PORT to another port."
-        ) from error
-    return listener
-
-
-def make_children(settings: Settings) -> Children | None:
-    """The inference process and a worker, where this machine shall start them."""
-    if not settings.start_children:
-        return None
-    executor = f"{socket.gethostname()}:cpu"
-    return Children(
-        {
-            "inference": core_command("inference", "--exit-with-parent"),
-            "worker": core_command(
-                "worker", "--executor", executor, "--resources", "cpu,gpu", "--exit-with-parent"
-            ),
-        },
-        work_dir=SOURCE_ROOT,
-        grace_s=settings.run_grace_s + 2,
     )
 
 

@@ -164,7 +164,6 @@ def _store(item: InteractionView, **said: Any) -> bool:
     except RlhfError as error:
         st.session_state.feedback_failure = error
         return False
-    _count_change()
     return True
 
 
@@ -236,7 +235,6 @@ def _undo() -> None:
         notify("There is nothing to undo: the last ten actions can be taken back.",
                icon=":material/info:")  # fmt: skip
         return
-    _count_change()
     if not undone.was_creation:  # of a first rating taken back, the comment stays as typed
         st.session_state.pop(f"comment_{undone.interaction_id.hex}", None)
     notify("Undone", icon=":material/undo:")
@@ -261,7 +259,3 @@ def _leave(item: InteractionView, to: uuid.UUID | None) -> None:
         st.query_params.pop("item", None)
     else:
         st.query_params["item"] = str(to)
-
-
-def _count_change() -> None:
-    st.session_state["feedback_changes"] = st.session_state.get("feedback_changes", 0) + 1

@@ -43,7 +43,7 @@ METRIC_NAMES = {  # also the order in which they are shown
     "ece": "Calibration error (lower is better)",
     "uncalibrated_ece": "Calibration error before calibration",
     "share_good": "Share of completions rated good",
-    "regularisation": "Strength of the regularisation (C)",
+    "regularisation": "Regularisation, chosen by the prompts left out",
     "temperature": "Temperature of the calibration",
     "loss": "Loss (lower is better)",
 }
@@ -153,12 +153,10 @@ def _show_result(job: JobView) -> None:
     frame = pd.DataFrame(
         {"Measure": map(name_metric, names), "Value": [metrics[name] for name in names]}
     )
-    with suppress(StreamlitAPIException):  # raised where this person has no such page
-        st.page_link(
-            "pages/models/registry.py",
-            label="Promote it in Models",
-            icon=":material/deployed_code:",
-        )
+    if "version_id" in (job.result or {}):
+        with suppress(StreamlitAPIException):  # raised where this person has no such page
+            icon = ":material/deployed_code:"
+            st.page_link("pages/models/registry.py", label="Promote it in Models", icon=icon)
     st.dataframe(
         frame,
         hide_index=True,

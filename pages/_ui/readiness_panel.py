@@ -4,7 +4,6 @@ import streamlit as st
 
 from pages._ui.messages import plain
 from rlhf_core.dataset.readiness import Readiness
-from rlhf_core.errors import NotEnoughData
 
 
 def show_data(ready: Readiness) -> None:
@@ -23,7 +22,7 @@ def show_data(ready: Readiness) -> None:
 
 def show_obstacle(ready: Readiness) -> None:
     """Why a run cannot start yet, and the way to change that."""
-    if isinstance(ready.obstacle, NotEnoughData):
+    if ready.missing:
         st.progress(ready.have / ready.need, text=f"{ready.have} of {ready.need}")
         st.info(
             f"**{ready.missing} more needed.** A reward model learns from at least {ready.need} "

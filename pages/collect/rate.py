@@ -5,7 +5,7 @@ import uuid
 
 import streamlit as st
 
-from pages._ui.data import read_rating_progress
+from pages._ui.data import read_num_interactions
 from pages._ui.feedback_form import (
     draw_comment,
     draw_failure,
@@ -15,10 +15,11 @@ from pages._ui.feedback_form import (
 from pages._ui.guard import require_page
 from pages._ui.interaction_view import draw_action, draw_interaction
 from pages._ui.messages import empty_state, plain, show_error
+from pages._ui.scroll import scroll_to_top_for
 from pages._ui.state import show_notices
 from rlhf_core.accounts.permissions import Actor, Permission
 from rlhf_core.errors import NotFound, RlhfError
-from rlhf_core.feedback.assignment import next_to_rate
+from rlhf_core.feedback.assignment import count_rated, next_to_rate
 from rlhf_core.feedback.views import InteractionView, get_interaction
 from rlhf_core.store.engine import get_store
 
@@ -44,8 +45,9 @@ actor = require_page(Permission.RATE)
 show_notices()
 try:
     item = find_item(actor)
-    changes = st.session_state.get("feedback_changes", 0)
-    done, total = read_rating_progress(actor, str(actor.account_id), changes)
+    with get_store().reading() as db:
+        done = count_rated(db, actor=actor)
+    total = max(done, read_num_interactions(actor))
 except RlhfError as error:
     st.title("Rate")
     show_error(error)
@@ -57,10 +59,12 @@ with st.container(horizontal=True, vertical_alignment="bottom", key="heading"):
     st.title("Rate", width="content")
     if total:
         st.progress(
-            min(1.0, done / total),
+            done / total,
             text=f"{done:,} of {total:,} rated by {plain(actor.name)}",
             width=280,
         )
+    if item is not None:
+        scroll_to_top_for(item.id.hex)
 
 if item is None and total == 0:
     empty_state(

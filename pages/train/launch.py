@@ -21,12 +21,12 @@ from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import Resource
 
 RUNS = "pages/train/runs.py"
-THRESHOLDS = [2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0]
+THRESHOLDS = [3.0, 3.5, 4.0, 4.5, 5.0]
 
 
-@st.cache_data(ttl=5, max_entries=100, show_spinner=False)
+@st.cache_data(ttl=10, max_entries=100, show_spinner=False)
 def read_readiness(_actor: Actor, source: str | None, threshold: float) -> tuple[Readiness, float]:
-    """What is there, and about how many seconds a run takes. At most 5 s old: it counts all."""
+    """What is there, and about how many seconds a run takes. At most 10 s old: it counts all."""
     with get_store().reading() as db:
         ready = check_readiness(
             db, actor=_actor, params=ScoresParams(source=source), threshold=threshold
@@ -44,10 +44,11 @@ def read_sources() -> list[str]:
 
 def ask_params() -> TrainSbertParams:
     """The parameters; the defaults are what most people want."""
-    threshold = st.select_slider(
+    threshold = st.segmented_control(
         "A completion is good from a mean rating of",
         THRESHOLDS,
-        value=4.0,
+        default=4.0,
+        required=True,
         format_func=lambda value: f"{value:g}",
         key="threshold",
         help="The model learns how likely people are to rate a completion this or better. "

@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from typing import Any
 
 from rlhf_core.api.html import render_page
@@ -22,7 +23,7 @@ def render_documentation(schema: dict[str, Any]) -> str:
     ]
     body = (
         f'<main class="page"><h1>{_text(info["title"])}</h1>'
-        f'<p class="soft">{_text(info["description"])}</p>'
+        f'<p class="soft">{_prose(info["description"])}</p>'
         '<p><a href="openapi.json">OpenAPI document</a></p>'
         f"<h2>Routes</h2>{''.join(routes)}<h2>Types</h2>{''.join(types)}</main>"
     )
@@ -46,19 +47,19 @@ def _render_operation(path: str, method: str, operation: dict[str, Any]) -> str:
     rows = "".join(
         f"<tr><td><code>{_text(name)}</code></td><td>{_text(place)}"
         f"{', required' if required else ''}</td><td>{_type_name(kind)}</td>"
-        f"<td>{_text(item.get('description', kind.get('description', '')))}</td></tr>"
+        f"<td>{_prose(item.get('description', kind.get('description', '')))}</td></tr>"
         for name, place, required, kind, item in fields
     )
     answers = "".join(
         f"<tr><td><code>{_text(status)}</code></td><td>{_answer_type(answer)}</td>"
         f"<td>{_text(answer['description'])}</td></tr>"
-        for status, answer in operation["responses"].items()
+        for status, answer in sorted(operation["responses"].items())
     )
     head = f'<span class="verb">{_text(method.upper())}</span><code>/api{_text(path)}</code>'
     table = f"<table><tbody>{rows}</tbody></table>" if rows else ""
     return (
         f'<section class="card route"><h3>{head}</h3>'
-        f"<div>{needs}{_text(operation.get('description', ''))}</div>{sends}{table}"
+        f"<div>{needs}{_prose(operation.get('description', ''))}</div>{sends}{table}"
         f"<table><tbody>{answers}</tbody></table></section>"
     )
 
@@ -74,7 +75,7 @@ def _render_type(name: str, definition: dict[str, Any]) -> str:
     values = ", ".join(f"<code>{_text(value)}</code>" for value in definition.get("enum", []))
     return (
         f'<section class="card route" id="{_text(name)}"><h3>{_text(name)}</h3>'
-        f"<div>{_text(definition.get('description', ''))} {values}</div>"
+        f"<div>{_prose(definition.get('description', ''))} {values}</div>"
         f"<table><tbody>{rows}</tbody></table></section>"
     )
 
@@ -109,3 +110,9 @@ def _limits(kind: dict[str, Any]) -> str:
 
 def _text(value: object) -> str:
     return html.escape(str(value))
+
+
+def _prose(value: object) -> str:
+    """Text in which `marks` set code, and an empty line begins a paragraph."""
+    marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", _text(value))
+    return marked.replace("\n\n", "<br><br>")

@@ -11,8 +11,10 @@ from rlhf_core.api.errors import error_response
 from rlhf_core.errors import Unavailable
 
 OPEN_PATHS = frozenset({"/login", "/logout", "/_stcore/health"})
-API_PREFIX = "/api/"
-"""The API asks for a token or a session itself, route by route."""
+OPEN_PREFIXES = ("/static/", "/api/")
+"""Streamlit's own scripts and fonts, the same for everybody: a page that tells of a sign-out still
+loads some. And the API, which asks for a token or a session itself, route by route.
+"""
 
 
 class Gate:
@@ -27,7 +29,7 @@ class Gate:
             return
         is_http = scope["type"] == "http"
         path = scope["path"]
-        if is_http and (path in OPEN_PATHS or path.startswith(API_PREFIX)):
+        if is_http and (path in OPEN_PATHS or path.startswith(OPEN_PREFIXES)):
             await self._app(scope, receive, send)
             return
         try:

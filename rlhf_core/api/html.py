@@ -1,6 +1,7 @@
 """The frame of the few pages that are served outside of Streamlit. No script, nothing from afar."""
 
 import html
+from urllib.parse import quote
 
 STYLE = """
 :root { color-scheme: light dark; --back: #f4f6fa; --card: #fff; --ink: #101828; --soft: #475467;
@@ -23,7 +24,7 @@ code { background: var(--code); border-radius: 4px; padding: .1em .35em; overflo
 .centre .card { width: 100%; max-width: 25rem; padding: 2.25rem 2rem;
   box-shadow: 0 1px 2px #1018280d, 0 12px 32px #10182814 }
 .brand { display: flex; gap: .75rem; align-items: center; margin-bottom: .35rem }
-.brand span { font-size: 1.6rem; line-height: 1 }
+.brand svg { flex: none }
 label { display: block; font-weight: 600; margin: 1.1rem 0 .35rem }
 input { width: 100%; font: inherit; color: inherit; background: var(--card); padding: .6rem .75rem;
   border: 1px solid var(--edge); border-radius: 8px }
@@ -43,10 +44,15 @@ table { border-collapse: collapse; width: 100%; margin: .75rem 0 0; font-size: .
 th, td { text-align: left; vertical-align: top; padding: .35rem .75rem .35rem 0;
   border-top: 1px solid var(--line) }
 """
-ICON = (
-    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 100 100'%3E"
-    "%3Ctext y='.9em' font-size='90'%3E%F0%9F%94%81%3C/text%3E%3C/svg%3E"
+LOGO = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="32" height="32" viewBox="0 0 24 24" '
+    'fill="none" stroke="#3b6cf0" stroke-width="2.6" stroke-linecap="round" '
+    'stroke-linejoin="round"><path d="M4 12a8 8 0 0 1 13.7-5.6L20 8.5"/><path d="M20 4v4.5h-4.5"/>'
+    '<path d="M20 12a8 8 0 0 1-13.7 5.6L4 15.5"/><path d="M4 20v-4.5h4.5"/></svg>'
 )
+
+
+ICON = f"data:image/svg+xml,{quote(LOGO)}"
 
 
 def render_page(title: str, body: str) -> str:

@@ -21,13 +21,14 @@ from rlhf_core.accounts.tokens import (
     session_cookie_name,
 )
 from rlhf_core.api.auth import is_same_site, session_actors
-from rlhf_core.api.html import render_page
+from rlhf_core.api.html import LOGO, render_page
 from rlhf_core.errors import RlhfError
 from rlhf_core.store.engine import get_store
 
 FAILURES_ALLOWED, FAILURES_WITHIN_S = 5, 60.0
 MAX_NAMES_WATCHED = 10_000
 
+LOGO_HIDDEN = LOGO.replace("<svg ", '<svg aria-hidden="true" ')
 FOREIGN = "This request came from another site. Sign in here."
 WRONG = "The name or the password is wrong."
 TOO_OFTEN = "Too many wrong passwords for this name. Wait a minute, then try again."
@@ -63,6 +64,7 @@ def create_sign_in_routes() -> list[Route]:
         Not where another site led here or the browser only prefetches: then a button asks, so that
         nobody is signed in as somebody else unawares, and no preview uses the link up.
         """
+        is_secure = request.url.scheme == "https"
         after = safe_path(request.query_params.get("next"))
         link = request.query_params.get("token")
         if link is None:
@@ -71,19 +73,22 @@ def create_sign_in_routes() -> list[Route]:
         is_own_wish = site in ("none", "same-origin") and "sec-purpose" not in request.headers
         if request.method == "HEAD" or not is_own_wish:
             return _page(after, link=link)
-        return await _answer(_redeem, link, after=after)
+        return await _answer(_redeem, link, after=after, is_secure=is_secure)
 
     async def sign_in(request: Request) -> Response:
         form = await request.form(max_fields=10, max_files=0)
+        is_secure = request.url.scheme == "https"
         after = safe_path(_field(form, "next"))
         if not is_same_site(request.headers):
             return _page(after, message=FOREIGN, status=403)
         if link := _field(form, "token"):
-            return await _answer(_redeem, link, after=after)
+            return await _answer(_redeem, link, after=after, is_secure=is_secure)
         name = _field(form, "name").strip()
         if throttle.is_shut(name):
             return _page(after, message=TOO_OFTEN, status=429, name=name)
-        response = await _answer(_check_password, name, _field(form, "password"), after=after)
+        response = await _answer(
+            _check_password, name, _field(form, "password"), after=after, is_secure=is_secure
+        )
         if response.status_code == 401:
             throttle.note_failure(name)
         return response
@@ -148,7 +153,9 @@ def _check_password(name: str, password: str) -> str | None:
         return create_session(db, actor=actor)
 
 
-async def _answer(check: Callable[..., str | None], *credentials: str, after: str) -> Response:
+async def _answer(
+    check: Callable[..., str | None], *credentials: str, after: str, is_secure: bool
+) -> Response:
     name = credentials[0] if len(credentials) == 2 else ""
     try:
         secret = await run_in_threadpool(check, *credentials)
@@ -158,7 +165,12 @@ async def _answer(check: Callable[..., str | None], *credentials: str, after: st
         return _page(after, message=WRONG, status=401, name=name)
     response = RedirectResponse(after, 303)
     response.set_cookie(
-        session_cookie_name(), secret, max_age=SESSION_VALID_S, httponly=True, samesite="lax"
+        session_cookie_name(),
+        secret,
+        max_age=SESSION_VALID_S,
+        httponly=True,
+        samesite="lax",
+        secure=is_secure,
     )
     return response
 
@@ -189,7 +201,7 @@ def _page(
         )
     body = (
         '<main class="centre"><div class="card">'
-        '<div class="brand"><span aria-hidden="true">🔁</span><h1>RLHF Loop</h1></div>'
+        f'<div class="brand">{LOGO_HIDDEN}<h1>RLHF Loop</h1></div>'
         '<div class="soft">Sign in to rate, train and promote.</div>'
         f'{alert}<form method="post" action="/login">{hidden}{fields}</form>'
         '<p class="hint soft">No password? Open the sign-in link that the terminal shows at the '
@@ -204,7 +216,7 @@ def _page(
 def _sign_out_page(status: int = 200) -> HTMLResponse:
     body = (
         '<main class="centre"><div class="card">'
-        '<div class="brand"><span aria-hidden="true">🔁</span><h1>RLHF Loop</h1></div>'
+        f'<div class="brand">{LOGO_HIDDEN}<h1>RLHF Loop</h1></div>'
         '<div class="soft">Do you want to sign out?</div>'
         '<form method="post" action="/logout"><button autofocus>Sign out</button></form>'
         "</div></main>"

@@ -35,7 +35,7 @@ class Reason(StrEnum):
     WITHDRAWN = "feedback withdrawn"
     NEUTRAL = "neutral thumbs only"
     NO_SCORE = "neither rating nor thumb"
-    EMPTY = "empty prompt or completion"
+    EMPTY = "empty completion"
 
 
 @dataclass(frozen=True)
@@ -80,36 +80,31 @@ def build_scores(db: Session, *, params: ScoresParams) -> BuiltRows:
 
 
 def count_scores(db: Session, *, params: ScoresParams, threshold: float) -> ScoreCounts:
-    """Count without reading any text; `num_good` are at or above the threshold."""
+    """Count without returning any text; `num_good` are at or above the threshold."""
     judged = _judged(params).cte("judged")
-    scored = sa.select(judged).where(judged.c.reason.is_(None)).cte("scored")
-    is_good = sa.func.round(sa.cast(scored.c.score, sa.Numeric(12, 8)), SCORE_DIGITS) >= threshold
-    group = scored.c.prompt_hash
-    totals = db.execute(
-        sa.select(
-            sa.func.count().label("num_rows"),
-            sa.func.coalesce(sa.func.sum(scored.c.num_raters), 0).label("num_ratings"),
-            sa.func.count(sa.distinct(group)).label("num_prompts"),
-            sa.func.count(sa.case((is_good, 1))).label("num_good"),
-            sa.func.count(sa.distinct(sa.case((is_good, group)))).label("num_prompts_good"),
-            sa.func.count(sa.distinct(sa.case((~is_good, group)))).label("num_prompts_bad"),
-            sa.func.coalesce(sa.func.min(scored.c.score), 0).label("lowest"),
-            sa.func.coalesce(sa.func.max(scored.c.score), 0).label("highest"),
-        )
-    ).one()
-    said = _said(params).subquery()
-    num_raters = db.scalar(
-        sa.select(sa.func.count(sa.distinct(said.c.rater_id)))
-        .join(scored, scored.c.interaction_id == said.c.interaction_id)
-        .where(said.c.is_usable == 1, said.c.score.is_not(None))
-    )
-    whole = {name: int(value) for name, value in totals._mapping.items() if name[:3] == "num"}
+    is_good = sa.func.round(sa.cast(judged.c.score, sa.Numeric(12, 8)), SCORE_DIGITS) >= threshold
+    group = judged.c.prompt_hash
+    query = sa.select(
+        judged.c.reason,
+        sa.func.count().label("num_rows"),
+        sa.func.sum(judged.c.num_raters).label("num_ratings"),
+        sa.func.count(sa.distinct(group)).label("num_prompts"),
+        sa.func.count(sa.case((is_good, 1))).label("num_good"),
+        sa.func.count(sa.distinct(sa.case((is_good, group)))).label("num_prompts_good"),
+        sa.func.count(sa.distinct(sa.case((~is_good, group)))).label("num_prompts_bad"),
+        sa.func.min(judged.c.score).label("lowest"),
+        sa.func.max(judged.c.score).label("highest"),
+    ).group_by(judged.c.reason)
+    by_reason = {row.reason: row for row in db.execute(query)}
+    left_out = {r.value: by_reason[r.value].num_rows for r in Reason if r.value in by_reason}
+    rows = by_reason.get(None)
+    whole = [name for name in ScoreCounts.__dataclass_fields__ if name.startswith("num_")]
+    found = {name: int(getattr(rows, name, 0)) for name in whole}
     return ScoreCounts(
-        **whole,
-        num_raters=int(num_raters or 0),
-        lowest=round(float(totals.lowest), SCORE_DIGITS),
-        highest=round(float(totals.highest), SCORE_DIGITS),
-        left_out=_count_left_out(db, params),
+        **found | {"num_raters": _count_raters(db, params)},
+        lowest=round(float(rows.lowest), SCORE_DIGITS) if rows else 0.0,
+        highest=round(float(rows.highest), SCORE_DIGITS) if rows else 0.0,
+        left_out=left_out,
     )
 
 
@@ -154,6 +149,21 @@ def _count_left_out(db: Session, params: ScoresParams) -> dict[str, int]:
     )
     found = {reason: count for reason, count in db.execute(query)}
     return {reason.value: found[reason.value] for reason in Reason if reason.value in found}
+
+
+def _count_raters(db: Session, params: ScoresParams) -> int:
+    """How many people were heard, also those of whom only empty completions were rated."""
+    said = _said(params).subquery()
+    query = (
+        sa.select(sa.func.count(sa.distinct(said.c.rater_id)))
+        .join(Interaction, Interaction.id == said.c.interaction_id)
+        .where(
+            said.c.is_usable == 1,
+            said.c.score.is_not(None),
+            *(sa.not_(condition) for condition, _ in _refusals(params)),
+        )
+    )
+    return db.scalar(query) or 0
 
 
 def _withdrew() -> sa.Select[tuple[str]]:
@@ -238,26 +248,16 @@ def _judged(params: ScoresParams) -> sa.Select[Any]:
         .group_by(by_rater.c.interaction_id)
         .subquery("heard")
     )
-    demo = sa.false() if params.include_demo else Interaction.is_demo.is_(True)
-    other = sa.false() if params.source is None else Interaction.source != params.source
-    is_empty = sa.or_(
-        sa.func.trim(Interaction.prompt, BLANKS) == "",
-        sa.func.trim(Interaction.completion, BLANKS) == "",
-    )
     none_left = heard.c.usable == 0
     reason = sa.case(
-        (other, Reason.OTHER_SOURCE.value),
-        (demo, Reason.DEMO.value),
-        (
-            sa.func.coalesce(Interaction.user_pseudonym.in_(_withdrew()), sa.false()),
-            Reason.CONSENT.value,
-        ),
+        *_refusals(params),
         (none_left & (heard.c.withdrawn == heard.c.said), Reason.WITHDRAWN.value),
         (none_left & (heard.c.refused > 0), Reason.CONSENT.value),
         (none_left & (heard.c.demo > 0), Reason.DEMO.value),
         (heard.c.score.is_(None) & (heard.c.neutral > 0), Reason.NEUTRAL.value),
         (heard.c.score.is_(None), Reason.NO_SCORE.value),
-        (is_empty, Reason.EMPTY.value),
+        # prompts are never empty: every door refuses that
+        (sa.func.trim(Interaction.completion, BLANKS) == "", Reason.EMPTY.value),
         else_=None,
     )
     return sa.select(
@@ -267,6 +267,18 @@ def _judged(params: ScoresParams) -> sa.Select[Any]:
         heard.c.num_raters,
         reason.label("reason"),
     ).join(Interaction, Interaction.id == heard.c.interaction_id)
+
+
+def _refusals(params: ScoresParams) -> list[tuple[sa.ColumnElement[bool], str]]:
+    """What speaks against an interaction as a whole, in the order of `Reason`."""
+    other = sa.false() if params.source is None else Interaction.source != params.source
+    demo = sa.false() if params.include_demo else Interaction.is_demo.is_(True)
+    is_refused = Interaction.user_pseudonym.in_(_withdrew())
+    return [
+        (other, Reason.OTHER_SOURCE.value),
+        (demo, Reason.DEMO.value),
+        (sa.func.coalesce(is_refused, sa.false()), Reason.CONSENT.value),
+    ]
 
 
 def _flag(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:

@@ -12,14 +12,14 @@ from rlhf_core.rewards.requirements import MIN_ROWS, RowCounts, find_obstacle
 
 @dataclass(frozen=True)
 class Readiness:
-    """`have` of `need` rated interactions; `obstacle` is the error that a run would end with.
+    """`have` of `need` rated interactions; `obstacle` is the sentence a run would end with.
 
     `counts` says what the rows are, and what was left out and why.
     """
 
     have: int
     need: int
-    obstacle: RlhfError | None
+    obstacle: str | None
     counts: ScoreCounts
 
     @property
@@ -39,6 +39,16 @@ def check_readiness(
     """What a reward model trained now would learn from."""
     require(actor, Permission.RUN_JOBS)
     counts = count_scores(db, params=params, threshold=threshold)
+    shortage = find_shortage(counts, threshold=threshold)
+    return Readiness(
+        have=counts.num_rows,
+        need=MIN_ROWS,
+        obstacle=None if shortage is None else str(shortage),
+        counts=counts,
+    )
+
+
+def find_shortage(counts: ScoreCounts, *, threshold: float) -> RlhfError | None:
+    """Why these rows cannot train a reward model; None where they can."""
     known = {name: getattr(counts, name) for name in RowCounts.__dataclass_fields__}
-    obstacle = find_obstacle(RowCounts(**known), threshold=threshold)
-    return Readiness(have=counts.num_rows, need=MIN_ROWS, obstacle=obstacle, counts=counts)
+    return find_obstacle(RowCounts(**known), threshold=threshold)

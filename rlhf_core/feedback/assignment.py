@@ -9,14 +9,14 @@ again from the beginning, so nothing is left out for ever.
 import uuid
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from rlhf_core.accounts.permissions import Actor, Permission, require
 from rlhf_core.feedback.raters import find_rater
 from rlhf_core.feedback.views import InteractionView, get_interaction
 from rlhf_core.store.tables import Feedback, Interaction
 
-WINDOW = 2_000
+WINDOW = 1_000
 BEFORE_ALL = uuid.UUID(int=0)
 AFTER_ALL = uuid.UUID(int=2**128 - 1)
 NOBODY = uuid.UUID(int=0)
@@ -50,33 +50,42 @@ def next_to_rate(
 
 def rating_progress(db: Session, *, actor: Actor) -> tuple[int, int]:
     """(interactions that the actor rated, all interactions)."""
+    return count_rated(db, actor=actor), count_interactions(db, actor=actor)
+
+
+def count_rated(db: Session, *, actor: Actor) -> int:
+    """How many interactions the actor rated."""
     require(actor, Permission.RATE)
-    total = db.scalar(sa.select(sa.func.count()).select_from(Interaction)) or 0
     rater_id = find_rater(db, actor=actor)
     if rater_id is None:
-        return 0, total
-    done = db.scalar(sa.select(sa.func.count()).where(*_is_rating_of(Feedback, rater_id)))
-    return done or 0, total
+        return 0
+    return db.scalar(sa.select(sa.func.count()).where(*_is_rating_of(rater_id))) or 0
 
 
-def _is_rating(table: type[Feedback]) -> list[sa.ColumnElement[bool]]:
+def count_interactions(db: Session, *, actor: Actor) -> int:
+    """How many interactions there are."""
+    require(actor, Permission.RATE)
+    return db.scalar(sa.select(sa.func.count()).select_from(Interaction)) or 0
+
+
+def _is_rating() -> list[sa.ColumnElement[bool]]:
     """A current judgement of a completion: a mere comment is none."""
     return [
-        table.step_id.is_(None),
-        table.occasion == 0,
-        table.withdrawn_at.is_(None),
-        sa.or_(table.rating.is_not(None), table.thumb.is_not(None)),
+        Feedback.step_id.is_(None),
+        Feedback.occasion == 0,
+        Feedback.withdrawn_at.is_(None),
+        sa.or_(Feedback.rating.is_not(None), Feedback.thumb.is_not(None)),
     ]
 
 
-def _is_rating_of(table: type[Feedback], rater_id: uuid.UUID) -> list[sa.ColumnElement[bool]]:
-    return [table.rater_id == rater_id, *_is_rating(table)]
+def _is_rating_of(rater_id: uuid.UUID) -> list[sa.ColumnElement[bool]]:
+    return [Feedback.rater_id == rater_id, *_is_rating()]
 
 
 def _find_last_rated(db: Session, rater_id: uuid.UUID) -> uuid.UUID | None:
     return db.scalar(
         sa.select(Feedback.interaction_id)
-        .where(*_is_rating_of(Feedback, rater_id))
+        .where(*_is_rating_of(rater_id))
         .order_by(Feedback.created_at.desc())
         .limit(1)
     )
@@ -88,12 +97,12 @@ def _find_in_history(
     """The item rated next after (or last before) `here`; of an unrated one, the last rated."""
     rated_at = db.scalar(
         sa.select(Feedback.created_at).where(
-            Feedback.interaction_id == here, *_is_rating_of(Feedback, rater_id)
+            Feedback.interaction_id == here, *_is_rating_of(rater_id)
         )
     )
     if rated_at is None and forward:
         return None
-    query = sa.select(Feedback.interaction_id).where(*_is_rating_of(Feedback, rater_id)).limit(1)
+    query = sa.select(Feedback.interaction_id).where(*_is_rating_of(rater_id)).limit(1)
     if forward:
         query = query.where(Feedback.created_at > rated_at).order_by(Feedback.created_at)
     else:
@@ -120,18 +129,14 @@ def _find_unrated(
             .limit(WINDOW)
             .subquery()
         )
-        own, others = aliased(Feedback), aliased(Feedback)
-        is_mine = sa.exists().where(
-            own.interaction_id == window.c.id, *_is_rating_of(own, rater_id)
-        )
-        num_ratings = (
-            sa.select(sa.func.count())
-            .where(others.interaction_id == window.c.id, *_is_rating(others))
-            .scalar_subquery()
-        )
+        num_ratings = sa.func.count(Feedback.id)
+        num_mine = num_ratings.filter(Feedback.rater_id == rater_id)
         found: uuid.UUID | None = db.scalar(
             sa.select(window.c.id)
-            .where(~is_mine, window.c.id != (skip or NOBODY))
+            .outerjoin(Feedback, sa.and_(Feedback.interaction_id == window.c.id, *_is_rating()))
+            .where(window.c.id != (skip or NOBODY))
+            .group_by(window.c.id)
+            .having(num_mine == 0)
             .order_by(num_ratings, window.c.id)
             .limit(1)
         )

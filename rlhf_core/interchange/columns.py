@@ -12,21 +12,31 @@ from rlhf_core.interchange.mapping import TableMapping
 from rlhf_core.interchange.readers import preview_rows
 
 LOOK_AT_ROWS = 200
+LOOK_FOR_COLUMNS_IN_ROWS = 5_000
 KNOWN_NAMES: dict[str, tuple[str, ...]] = {
     "prompt": ("prompt", "question", "instruction", "query", "input", "user_message"),
     "completion": ("completion", "response", "answer", "output", "reply", "assistant_message"),
-    "external_id": ("external_id", "id", "uuid", "interaction_id", "response_id"),
+    "external_id": (
+        "external_id", "interaction_id", "response_id", "completion_id", "answer_id",
+    ),
     "model_name": ("model_name", "model", "bot"),
     "action_type": ("action_type", "action"),
-    "user": ("user", "user_id"),
     "chat_id": ("chat_id", "conversation_id", "thread_id"),
     "message_id": ("message_id",),
-    "occurred_at": ("occurred_at", "created_at", "timestamp", "ts", "date", "time"),
+    "user": ("user", "user_id"),
+    "steps": ("steps", "reasoning_steps", "reasoning", "thoughts"),
     "rating": ("rating", "score", "stars", "feedback_score"),
     "thumb": ("thumb", "feedback_type", "vote", "liked", "sentiment"),
-    "comment": ("comment", "feedback_text", "reason", "note"),
-    "rater": ("rater", "rater_id", "annotator", "worker_id", "labeler", "labeller"),
-}
+    "comment": ("comment", "feedback_text", "reason", "note", "explanation"),
+    "rater": ("rater", "rater_id", "annotator", "annotator_id", "worker_id", "labeler", "labeller"),
+    "duration_s": ("duration_s", "duration", "seconds", "seconds_on_page"),
+    "feedback.external_id": ("rating_id", "feedback_id", "annotation_id", "judgment_id"),
+    "feedback.occurred_at": (
+        "rated_at", "annotated_at", "session_started_at", "submitted_at", "feedback_at",
+    ),
+    "occurred_at": ("occurred_at", "created_at", "timestamp", "ts", "date", "time"),
+}  # fmt: skip
+PERHAPS_IDS = ("id", "uuid")
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
@@ -48,8 +58,14 @@ def preview_table(path: Path, count: int = LOOK_AT_ROWS) -> list[dict[str, Any]]
 
 
 def suggest_pairs(columns: Sequence[str]) -> dict[str, str]:
-    """A column for each field whose name says so; each column is used once."""
-    names = {re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_"): name for name in columns}
+    """A column for each field whose name says so; each column is used once.
+
+    Of joined columns (`answers.text`) the last part counts. A column `id` is the interaction's
+    only where the rows name no rater: else each row is a rating, and several rate one completion.
+    """
+    names: dict[str, str] = {}
+    for column in columns:
+        names.setdefault(re.sub(r"[^a-z0-9]+", "_", column.rpartition(".")[2].lower()), column)
     taken: set[str] = set()
     pairs: dict[str, str] = {}
     for field, known in KNOWN_NAMES.items():
@@ -57,6 +73,10 @@ def suggest_pairs(columns: Sequence[str]) -> dict[str, str]:
         if found is not None:
             pairs[field] = found
             taken.add(found)
+    if "external_id" not in pairs and "rater" not in pairs:
+        found = next((names[k] for k in PERHAPS_IDS if k in names), None)
+        if found is not None:
+            pairs["external_id"] = found
     return pairs
 
 
@@ -68,8 +88,7 @@ def check_columns(path: Path, mapping: TableMapping) -> None:
     Raises:
         InvalidInput: the message names the column, the file and the columns that it has.
     """
-    rows = preview_table(path)
-    known = set(list_columns(rows))
+    known = set(list_columns(preview_table(path, LOOK_FOR_COLUMNS_IN_ROWS)))
     joined = {join.name for join in mapping.joins}
     for join in mapping.joins:
         if join.on not in known:
@@ -77,7 +96,7 @@ def check_columns(path: Path, mapping: TableMapping) -> None:
         other = path.parent / join.file
         if not other.is_file():
             raise InvalidInput(f"There is no file {other}, which the mapping joins.")
-        others = set(list_columns(preview_table(other)))
+        others = set(list_columns(preview_table(other, LOOK_FOR_COLUMNS_IN_ROWS)))
         if join.to not in others:
             raise _no_column(join.to, other, others)
         for name in _named_columns(mapping):

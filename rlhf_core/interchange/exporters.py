@@ -26,6 +26,7 @@ from rlhf_core.store.queries.exchange import (
     FeedbackRow,
     InteractionRow,
     Row,
+    list_sources,
     stream_comparisons,
     stream_interactions,
 )
@@ -57,7 +58,7 @@ def export_file(
     format: ExportFormat,
     actor: Actor,
     source: str | None = None,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], object] | None = None,
 ) -> ExportReport:
     """Write all (or one source) into a file, which appears only when it is whole.
 
@@ -94,7 +95,7 @@ def export_to(
     format: ExportFormat,
     actor: Actor,
     source: str | None = None,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], object] | None = None,
 ) -> ExportReport:
     """As `export_file`, into an open stream of text."""
     require(actor, Permission.EXPORT_DATA)
@@ -112,6 +113,12 @@ def export_to(
             if on_progress is not None and lines % PROGRESS_LINES == 0:
                 on_progress(lines)
     return ExportReport(lines, num_bytes, None)
+
+
+def list_export_sources(db: Session, *, actor: Actor) -> list[tuple[str, int]]:
+    """Each source that can be exported, with its number of interactions."""
+    require(actor, Permission.EXPORT_DATA)
+    return list_sources(db)
 
 
 def _lines(db: Session, format: ExportFormat, source: str | None) -> Iterator[str]:

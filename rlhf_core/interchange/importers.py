@@ -35,7 +35,7 @@ BATCH_ROWS = 5_000
 SMALL_FILE_BYTES = 8_000_000
 MAX_SOURCE_CHARS = 200
 
-OnProgress = Callable[[float, int], None]
+OnProgress = Callable[[float, int], object]
 """Called with the part of the file that is done (0..1) and the number of lines read."""
 
 

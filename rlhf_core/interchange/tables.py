@@ -13,6 +13,7 @@ from rlhf_core.interchange.mapping import TableMapping
 
 WHOLE = {"rating", "thumb", "label", "occasion", "step", "turn", "strength"}
 NUMBERS = {"duration_s"}
+OBJECTS = {"extra", "action_data", "aspects"}
 SIGNS = {
     "up": 1, "positive": 1, "good": 1, "yes": 1, "true": 1, "thumbs_up": 1, "like": 1,
     "neutral": 0,
@@ -60,7 +61,7 @@ class TableParser:
         for each, make in self._interactions:
             for scope in _scopes(whole, each):
                 data = make(scope)
-                if each and data.get("prompt") is None and data.get("completion") is None:
+                if each and not data["prompt"] and not data["completion"]:
                     continue
                 data["source"] = self._source
                 bundle.add_interaction(self._source, InteractionDraft.model_validate(data))
@@ -80,6 +81,7 @@ def _compile_interaction(spec: dict[str, Any]) -> Entry:
 
     def make(scope: Scope) -> dict[str, Any]:
         data = plain(scope)
+        data.setdefault("prompt", "")  # refused as empty, not as missing
         data.setdefault("completion", "")  # an empty cell is an empty completion
         for name, expression in lists.items():
             value = expression(scope)
@@ -115,17 +117,8 @@ def _compile(spec: dict[str, Any]) -> Entry:
 
 
 def _compile_field(name: str, expression: Any) -> Expression:
-    if name in {"extra", "action_data", "aspects"} and isinstance(expression, dict):
-        read_parts = _compile({key: part for key, part in expression.items() if key != "each"})
-        whole = name == "aspects"
-
-        def read_object(scope: Scope) -> Any:
-            data = read_parts(scope)
-            if whole:
-                data = {key: _to_whole(value) for key, value in data.items()}
-            return data or None
-
-        return read_object
+    if name in OBJECTS and isinstance(expression, dict):
+        return _compile_object(expression, _to_whole if name == "aspects" else _as_is)
     read = _compile_expression(expression)
     if name in {"thumb", "label"}:
         return lambda scope: _to_sign(read(scope))
@@ -133,9 +126,19 @@ def _compile_field(name: str, expression: Any) -> Expression:
         return lambda scope: _to_whole(read(scope))
     if name in NUMBERS:
         return lambda scope: _to_number(read(scope))
-    if name in {"extra", "action_data", "aspects", "spans"}:
+    if name in OBJECTS or name == "spans":
         return lambda scope: _to_json(read(scope), name)
     return lambda scope: _to_text(read(scope))
+
+
+def _compile_object(spec: dict[str, Any], convert: Callable[[Any], Any]) -> Expression:
+    parts = [(name, _compile_expression(expression)) for name, expression in spec.items()]
+
+    def read(scope: Scope) -> dict[str, Any] | None:
+        values = ((name, convert(expression(scope))) for name, expression in parts)
+        return {name: value for name, value in values if value is not None} or None
+
+    return read
 
 
 def _compile_list(spec: Any) -> Expression:
@@ -260,6 +263,10 @@ def _scopes(scope: Scope, each: str | None) -> Iterator[Scope]:
             yield Scope(scope.row, value, index)
     elif values is not None:
         raise InvalidInput(f"{each}: is neither a list nor an object", field=each)
+
+
+def _as_is(value: Any) -> Any:
+    return value
 
 
 def _to_text(value: Any) -> Any:

@@ -5,6 +5,7 @@ hash of the text decides, so that no side is favoured. Who chose is not recorded
 for one rater of the source, of the kind END_USER (people chatting with the assistant).
 """
 
+import os.path
 import re
 from typing import Any
 
@@ -27,12 +28,22 @@ class HhRlhfParser:
         """The two interactions and the comparison of a row.
 
         Raises:
-            InvalidInput: no transcript, the same one twice, or two different prompts.
+            InvalidInput: no transcript, the same one twice, or two that share no prompt.
         """
-        chosen = self._interaction(row, "chosen")
-        rejected = self._interaction(row, "rejected")
-        if chosen.prompt != rejected.prompt or chosen.context != rejected.context:
-            raise InvalidInput("chosen and rejected answer different prompts")
+        texts = [_text(row, "chosen"), _text(row, "rejected")]
+        messages, cut = split_shared(texts[0], texts[1])
+        *context, prompt = messages
+        chosen, rejected = (
+            InteractionDraft.model_validate(
+                {
+                    "prompt": prompt["content"],
+                    "completion": text[cut:].strip(),
+                    "context": context or None,
+                    "source": self._source,
+                }
+            )
+            for text in texts
+        )
         if chosen.identity() == rejected.identity():
             raise InvalidInput("chosen and rejected are the same")
         left, right = sorted((chosen.identity(), rejected.identity()))
@@ -50,38 +61,34 @@ class HhRlhfParser:
         bundle.add_comparison(self._source, comparison)
         return bundle
 
-    def _interaction(self, row: dict[str, Any], column: str) -> InteractionDraft:
-        text = row.get(column)
-        if not isinstance(text, str):
-            raise InvalidInput(f"{column}: is no text", field=column)
-        messages = split_transcript(text, column)
-        *context, prompt, completion = messages
-        return InteractionDraft.model_validate(
-            {
-                "prompt": prompt["content"],
-                "completion": completion["content"],
-                "context": context or None,
-                "source": self._source,
-            }
-        )
+
+def _text(row: dict[str, Any], column: str) -> str:
+    text = row.get(column)
+    if not isinstance(text, str):
+        raise InvalidInput(f"{column}: is no text", field=column)
+    text = text if text.startswith("\n\n") else "\n\n" + text.lstrip()
+    if not _TURN.match(text):
+        raise InvalidInput(f"{column}: does not begin with 'Human:' or 'Assistant:'", field=column)
+    return text
 
 
-def split_transcript(text: str, column: str) -> list[dict[str, str]]:
-    r"""The messages of `\n\nHuman: ...\n\nAssistant: ...`; the last is the assistant's.
+def split_shared(chosen: str, rejected: str) -> tuple[list[dict[str, str]], int]:
+    """The messages that both transcripts share, and where the two answers begin.
+
+    The answers begin after the last `Assistant:` of the shared part that answers a `Human:`. Turns
+    inside an answer, which people quoted or the model made up, stay in it.
 
     Raises:
-        InvalidInput: it does not begin with a turn, or does not end with a human's and an
-            assistant's turn.
+        InvalidInput: there is no such place.
     """
-    head, *turns = _TURN.split(text if text.startswith("\n\n") else "\n\n" + text.lstrip())
-    if head.strip() or not turns:
-        raise InvalidInput(f"{column}: does not begin with 'Human:' or 'Assistant:'", field=column)
-    messages = [
-        {"role": _ROLES[name], "content": content.strip()}
-        for name, content in zip(turns[::2], turns[1::2], strict=True)
-    ]
-    if [message["role"] for message in messages[-2:]] != ["user", "assistant"]:
-        raise InvalidInput(
-            f"{column}: does not end with a 'Human:' and an 'Assistant:' turn", field=column
-        )
-    return messages
+    shared = os.path.commonprefix([chosen, rejected])  # noqa: RUF071 - texts, no paths
+    turns = list(_TURN.finditer(shared))
+    for at in range(len(turns) - 1, 0, -1):
+        if (turns[at - 1][1], turns[at][1]) == ("Human", "Assistant"):
+            ends = [turn.start() for turn in turns[1 : at + 1]]
+            messages = [
+                {"role": _ROLES[turn[1]], "content": shared[turn.end() : end].strip()}
+                for turn, end in zip(turns[:at], ends, strict=True)
+            ]
+            return messages, turns[at].end()
+    raise InvalidInput("chosen and rejected share no 'Human:' turn that both answer")

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 from rlhf_core.accounts.permissions import Actor
 from rlhf_core.artifacts import ArtifactInfo, write_artifact
 from rlhf_core.config import get_settings
-from rlhf_core.dataset.builder import ScoresParams
-from rlhf_core.dataset.readiness import check_readiness
+from rlhf_core.dataset.builder import ScoresParams, count_scores
+from rlhf_core.dataset.readiness import find_shortage
 from rlhf_core.dataset.rows_file import stage_scores
 from rlhf_core.dataset.service import DatasetVersionView, freeze_version, load_scores
 from rlhf_core.errors import InvalidInput
@@ -142,9 +142,10 @@ def run_train_sbert(context: JobContext) -> dict[str, Any]:
     tracker.progress(0.0, "Reading the ratings")
     wanted = ScoresParams(source=params.source)
     with context.store.reading() as db:
-        ready = check_readiness(db, actor=context.actor, params=wanted, threshold=params.threshold)
-        if ready.obstacle is not None:
-            raise ready.obstacle
+        counts = count_scores(db, params=wanted, threshold=params.threshold)
+        shortage = find_shortage(counts, threshold=params.threshold)
+        if shortage is not None:
+            raise shortage
         staged = stage_scores(db, params=wanted)
     with context.store.writing() as db:
         frozen = freeze_version(db, actor=context.actor, name=params.dataset, staged=staged)

@@ -82,10 +82,15 @@ class Worker:
                 heartbeats.release_runs(db, {self._executor_id})
             self._launch_queue()
             on_ready()
+            beat_at = time.monotonic()
             while not self._is_stopping.wait(self._settings.dead_after_s / BEATS_A_LIFE):
                 try:
                     self._beat()
-                    self._take_over_the_dead()
+                    # After an outage of the database everybody looks dead: let them beat first.
+                    was_late = time.monotonic() - beat_at > self._settings.dead_after_s / 2
+                    beat_at = time.monotonic()
+                    if not was_late:
+                        self._take_over_the_dead()
                 except (RlhfError, sa.exc.SQLAlchemyError) as error:
                     logger.warning("No heartbeat: %s", error)
             self._wait_for_runs()
@@ -149,15 +154,18 @@ class Worker:
         """Any worker may do this at any time; the queue hands each run to one of them."""
         from dbos import DBOS
 
-        with self._store.reading() as db:
-            alive = heartbeats.list_alive_executors(db)
         # Computed afresh from what the queue says is running: a failure half-way strands nothing.
         pending = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
-        dead = {w.executor_id for w in pending if w.executor_id} - alive - {self._executor_id}
+        others = {w.executor_id for w in pending if w.executor_id} - {self._executor_id}
+        with self._store.reading() as db:
+            if others <= heartbeats.list_alive_executors(db):
+                return
+        with self._store.writing() as db:
+            # Asked again: this process may have been frozen since.
+            dead = others - heartbeats.list_alive_executors(db)
+            released = heartbeats.release_runs(db, dead)
         if not dead:
             return
-        with self._store.writing() as db:
-            released = heartbeats.release_runs(db, dead)
         logger.warning("Taking over %d runs of %s.", len(released), ", ".join(sorted(dead)))
         DBOS._recover_pending_workflows(sorted(dead))  # private: a test watches that it is there
 

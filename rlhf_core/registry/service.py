@@ -24,6 +24,7 @@ from rlhf_core.registry.views import (
     AliasChangeView,
     AliasView,
     ModelVersionView,
+    find_previous,
     load_changes,
     load_versions,
     storable,
@@ -179,7 +180,7 @@ def roll_back(
         InvalidInput, Unavailable: as in `promote_version`.
     """
     require(actor, Permission.PROMOTE_MODELS)
-    previous = _find_previous(db, _get_model(db, model_name), alias)
+    previous = find_previous(db, _get_model(db, model_name).id, alias)
     if previous is None:
         raise Conflict(
             f"There is no version before the {alias.value} one of {model_name!r}: "
@@ -208,6 +209,14 @@ def alias_history(
     """The moves of the alias, the latest first."""
     require(actor, Permission.READ_MODELS)
     return load_changes(db, Model.name == model_name, ModelAliasChange.alias == alias, limit=limit)
+
+
+def find_roll_back_target(
+    db: Session, model_name: str, *, actor: Actor, alias: Alias = Alias.PRODUCTION
+) -> uuid.UUID | None:
+    """The version that `roll_back` would point at, or None."""
+    require(actor, Permission.READ_MODELS)
+    return find_previous(db, _get_model(db, model_name).id, alias)
 
 
 def live_at(
@@ -315,20 +324,6 @@ def _move(
     )  # fmt: skip
     db.flush()
     return AliasView(version.model_name, alias, version.id, version.number, expected + 1)
-
-
-def _find_previous(db: Session, model: Model, alias: Alias) -> uuid.UUID | None:
-    """Replay the moves: a promotion puts a version on top, a roll back takes the top away."""
-    changes = load_changes(
-        db, ModelAliasChange.model_id == model.id, ModelAliasChange.alias == alias
-    )
-    stack: list[uuid.UUID | None] = []
-    for change in reversed(changes):
-        if change.is_roll_back and stack:
-            stack.pop()
-        else:
-            stack.append(change.to_version_id)
-    return stack[-2] if len(stack) > 1 else None
 
 
 def _lock_model(db: Session, name: str, kind: ModelKind) -> Model:

@@ -183,6 +183,20 @@ def load_changes(
     ]
 
 
+def find_previous(db: Session, model_id: uuid.UUID, alias: Alias) -> uuid.UUID | None:
+    """Where a roll back leads: a promotion puts a version on a pile, a roll back takes one off."""
+    changes = load_changes(
+        db, ModelAliasChange.model_id == model_id, ModelAliasChange.alias == alias
+    )
+    stack: list[uuid.UUID | None] = []
+    for change in reversed(changes):
+        if change.is_roll_back and stack:
+            stack.pop()
+        else:
+            stack.append(change.to_version_id)
+    return stack[-2] if len(stack) > 1 else None
+
+
 def storable(value: Any) -> Any:
     """The value as JSON that both databases take: NaN and infinite become null, NUL a mark.
 

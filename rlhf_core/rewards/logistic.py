@@ -7,6 +7,7 @@ change of basis, also a smaller one where there are fewer rows than features), a
 scaled by what the objective's curvature is there; some twenty steps are enough.
 """
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,18 @@ Floats = npt.NDArray[np.float64]
 MAX_STEPS = 500
 TOLERANCE = 1e-7  # relative change of the objective at which the search ends
 CURVATURE = 0.2  # of the logistic loss between its greatest value, 0.25, and what ends near
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """Run the linear algebra of a block on one thread.
+
+    Its products are short: threads that wait for each other cost more than they save, and when the
+    machine also does other work, twenty times as much (measured on two cores).
+    """
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[object] = threadpool_limits(1, user_api="blas")
+    return limits
 
 
 @dataclass(frozen=True)

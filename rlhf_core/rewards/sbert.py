@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,12 +23,11 @@ from rlhf_core.rewards.calibration import Calibration, calibrate_across_folds, f
 from rlhf_core.rewards.crossval import score_out_of_fold
 from rlhf_core.rewards.folds import assign_folds
 from rlhf_core.rewards.logistic import (
-    Basis,
     Floats,
     Labels,
-    Line,
     balance_weights,
     fit_line,
+    one_thread,
     turn_to_axes,
 )
 from rlhf_core.rewards.report import build_report
@@ -145,49 +145,12 @@ def train(
     started_at = time.monotonic()
     prompts, completions = _embed(rows, encoder, tracker)
     embedded_at = time.monotonic()
-    logs = features.count_characters([row.prompt for row in rows], [row.completion for row in rows])
-    scale = features.measure_lengths(logs)
-    lengths = features.build_length_features(logs, scale)
-    basis = turn_to_axes(features.build_joint_features(prompts, completions, lengths))
-    # A mean of nine ratings says more than one rating, but not nine times as much: people differ.
-    weights = np.sqrt([float(row.num_ratings) for row in rows])
-    folds = assign_folds(labels, groups, num_folds=params.folds, seed=params.seed)
-    grid = params.regularisation
-    tested = score_out_of_fold(
-        basis, labels, weights, folds, grid, lambda part: _say_tested(part, tracker)
-    )
-
-    tracker.progress(0.9, "Fitting the model on all rows")
-    line = fit_line(
-        basis,
-        np.arange(len(rows)),
-        labels,
-        balance_weights(labels, weights),
-        regularisation=tested.best,
-    )
-    calibration = fit_calibration(tested.log_odds, labels)
-    _save(out_dir, basis, line, scale, calibration, params, encoder)
-
-    tracker.progress(0.95, "Measuring")
-    by_length = score_out_of_fold(turn_to_axes(lengths), labels, weights, folds, grid)
-    metrics, details = build_report(
-        rows,
-        labels,
-        folds=folds,
-        log_odds=tested.log_odds,
-        probabilities=calibrate_across_folds(tested.log_odds, labels, folds),
-        length_log_odds=by_length.log_odds,
-        seed=params.seed,
-    )
-    metrics |= {"regularisation": tested.best, "temperature": calibration.temperature}
-    details |= {
-        "calibration": asdict(calibration),
-        "regularisation_by_fold": list(tested.chosen),
-        "encoder_digest": encoder.digest,
-        "seconds": {
-            "embedding": embedded_at - started_at,
-            "fitting": time.monotonic() - embedded_at,
-        },
+    with one_thread():
+        metrics, details = _learn(rows, labels, prompts, completions, params, out_dir, tracker)
+    _save_spec(out_dir, details, params, encoder)
+    details["seconds"] = {
+        "embedding": embedded_at - started_at,
+        "fitting": time.monotonic() - embedded_at,
     }
     tracker.metrics(0, metrics)
     tracker.log(
@@ -230,9 +193,9 @@ def load_reward_model(path: Path) -> SbertRewardModel:
         weights = np.asarray(classifier.coef_, dtype=np.float64).ravel()
         intercept = float(np.asarray(classifier.intercept_).ravel()[0])
         scale = features.LengthScale(
-            mean=tuple(spec["length_mean"]), deviation=tuple(spec["length_deviation"])
+            **{name: tuple(values) for name, values in spec["length_scale"].items()}
         )
-        calibration = Calibration(temperature=spec["temperature"], shift=spec["shift"])
+        calibration = Calibration(**spec["calibration"])
         expected = 4 * spec["dimension"] + features.NUM_LENGTH_FEATURES
         threshold, digest = float(spec["threshold"]), str(spec["encoder_digest"])
         if spec["format"] != SPEC_FORMAT or spec["features"] != list(features.FEATURE_NAMES):
@@ -337,6 +300,55 @@ def _embed(
     )
 
 
+def _learn(
+    rows: Sequence[ScoredCompletion],
+    labels: Labels,
+    prompts: features.Array,
+    completions: features.Array,
+    params: SbertParams,
+    out_dir: Path,
+    tracker: Tracker,
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Test on prompts not seen, fit on all rows, save the classifier: (metrics, details)."""
+    groups = [row.group for row in rows]
+    logs = features.count_characters([row.prompt for row in rows], [row.completion for row in rows])
+    scale = features.measure_lengths(logs)
+    lengths = features.build_length_features(logs, scale)
+    basis = turn_to_axes(features.build_joint_features(prompts, completions, lengths))
+    # A mean of nine ratings says more than one rating, but not nine times as much: people differ.
+    weights = np.sqrt([float(row.num_ratings) for row in rows])
+    folds = assign_folds(labels, groups, num_folds=params.folds, seed=params.seed)
+    grid = params.regularisation
+    tested = score_out_of_fold(
+        basis, labels, weights, folds, grid, lambda part: _say_tested(part, tracker)
+    )
+
+    tracker.progress(0.9, "Fitting the model on all rows")
+    everything, balanced = np.arange(len(rows)), balance_weights(labels, weights)
+    line = fit_line(basis, everything, labels, balanced, regularisation=tested.best)
+    _save_classifier(out_dir, basis.axes @ line.coefficients, line.intercept)
+    calibration = fit_calibration(tested.log_odds, labels)
+
+    tracker.progress(0.95, "Measuring")
+    by_length = score_out_of_fold(turn_to_axes(lengths), labels, weights, folds, grid)
+    metrics, details = build_report(
+        rows,
+        labels,
+        folds=folds,
+        log_odds=tested.log_odds,
+        probabilities=calibrate_across_folds(tested.log_odds, labels, folds),
+        length_log_odds=by_length.log_odds,
+        seed=params.seed,
+    )
+    metrics |= {"regularisation": tested.best, "temperature": calibration.temperature}
+    details |= {
+        "calibration": asdict(calibration),
+        "length_scale": asdict(scale),
+        "regularisation_by_fold": list(tested.chosen),
+    }
+    return metrics, details
+
+
 def _say_tested(share: float, tracker: Tracker) -> None:
     tracker.progress(0.7 + 0.2 * share, "Testing on prompts not seen")
 
@@ -345,35 +357,30 @@ def _by_length(text: str) -> tuple[int, str]:
     return len(text), text
 
 
-def _save(
-    out_dir: Path,
-    basis: Basis,
-    line: Line,
-    scale: features.LengthScale,
-    calibration: Calibration,
-    params: SbertParams,
-    encoder: SentenceEncoder,
-) -> None:
-    """Write the classifier (a scikit-learn object, by skops) and what belongs to it (JSON)."""
+def _save_classifier(out_dir: Path, coefficients: Floats, intercept: float) -> None:
+    """Write the regression as scikit-learn's own object, by skops."""
     from sklearn.linear_model import LogisticRegression
     from skops.io import dump
 
     classifier = LogisticRegression()
     classifier.classes_ = np.array([0, 1])
-    classifier.coef_ = (basis.axes @ line.coefficients)[None, :]
-    classifier.intercept_ = np.array([line.intercept])
-    classifier.n_features_in_ = classifier.coef_.shape[1]
-    classifier.n_iter_ = np.array([0])
+    classifier.coef_ = coefficients[None, :]
+    classifier.intercept_ = np.array([intercept])
+    classifier.n_features_in_ = len(coefficients)
     dump(classifier, out_dir / CLASSIFIER_FILE)
+
+
+def _save_spec(
+    out_dir: Path, details: dict[str, Any], params: SbertParams, encoder: SentenceEncoder
+) -> None:
+    """Write what belongs to the classifier: encoder, scales, calibration, parameters."""
     spec = {
         "format": SPEC_FORMAT,
         "features": list(features.FEATURE_NAMES),
         "dimension": encoder.dimension,
         "encoder_digest": encoder.digest,
-        "length_mean": scale.mean,
-        "length_deviation": scale.deviation,
-        "temperature": calibration.temperature,
-        "shift": calibration.shift,
+        "length_scale": details["length_scale"],
+        "calibration": details["calibration"],
         "threshold": params.threshold,
         "params": asdict(params),
     }

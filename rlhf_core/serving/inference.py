@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -231,7 +230,8 @@ def run_inference(
         ws="none",
     )
     server = uvicorn.Server(config)
-    threading.Thread(target=follow, name="follow alias", daemon=True).start()
+    follower = threading.Thread(target=follow, name="follow alias", daemon=True)
+    follower.start()
     if exit_with_parent:
         threading.Thread(target=_end_with_stdin, args=(server,), daemon=True).start()
     # uvicorn raises the signal again once it has shut down: without this, that ends the process
@@ -244,6 +244,7 @@ def run_inference(
     finally:
         ended.set()
         logbook.close()
+        follower.join(timeout=GRACE_S)
 
 
 def _listen(port: int) -> socket.socket:
@@ -263,8 +264,8 @@ def _listen(port: int) -> socket.socket:
 
 def _end_with_stdin(server: uvicorn.Server) -> None:
     """The parent holds the other end of stdin: however it dies, this reads to the end."""
-    with contextlib.suppress(OSError, ValueError):
-        while sys.stdin.buffer.read(4096):
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):  # not sys.stdin: its lock, held here, aborts the interpreter's end
             pass
     server.should_exit = True
     time.sleep(GRACE_S)

@@ -21,7 +21,7 @@ PASSWORD = "correct horse battery"
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
-@pytest.mark.parametrize("path", ["/", "/rate", "/_stcore/", "/media/x.png", "/static/app.js"])
+@pytest.mark.parametrize("path", ["/", "/rate", "/_stcore/", "/media/x.png", "/app/static/x.js"])
 @pytest.mark.parametrize("verb", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
 def test_nothing_behind_the_gate_answers_strangers(
     client: TestClient, path: str, verb: str

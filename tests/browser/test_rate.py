@@ -37,10 +37,15 @@ def prompts(live_server: LiveServer) -> list[str]:
 
 def shows(page: Page, prompt: str) -> None:
     expect(page.locator(".st-key-prompt")).to_contain_text(prompt[:12])
+    idle(page)
+
+
+def idle(page: Page) -> None:
     expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
 
 
 def press(page: Page, key: str) -> None:
+    idle(page)
     page.keyboard.press(key, delay=30)
 
 
@@ -142,3 +147,16 @@ def test_phone_width_needs_no_sideways_scrolling(open_as: OpenAs, prompts: list[
     for key in ("rating_1", "rating_5", "thumb_Y", "back", "undo", "next"):
         expect(page.locator(f".st-key-{key} button")).to_be_in_viewport()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_next_item_shows_from_its_beginning(open_as: OpenAs, prompts: list[str]) -> None:
+    page, _ = open_as(Role.RATER, viewport={"width": 390, "height": 500})
+    expect(page.locator(".st-key-label_0_G kbd")).to_be_visible()
+    main = page.get_by_test_id("stMain")
+    for _ in range(2):
+        shown = page.locator(".st-key-prompt").inner_text()
+        page.get_by_label("Comment").scroll_into_view_if_needed()
+        assert main.evaluate("main => main.scrollTop") > 100
+        press(page, "3")
+        expect(page.locator(".st-key-prompt")).not_to_have_text(shown)
+        expect(page.get_by_role("heading", name="Rate")).to_be_in_viewport()

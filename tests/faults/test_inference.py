@@ -67,6 +67,7 @@ def wait_for(what: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_killed_process_means_the_original_order_and_its_successor_serves(
     store: Store, start: Start
 ) -> None:
@@ -92,8 +93,8 @@ def test_promotion_is_followed_under_load_and_no_request_is_dropped(
 ) -> None:
     process = start()
     with asking() as client:
-        wait_for(lambda: client.health().is_running)
-        assert client.rerank(PROMPT, [BAD, GOOD]).reason == "No model is promoted yet."
+        wait_for(lambda: client.health().problem == "No model is promoted yet.")
+        assert client.rerank(PROMPT, [BAD, GOOD]).is_fallback
         with store.writing() as db:
             promote_reward_model(db)
         wait_for(lambda: client.health().is_ready)

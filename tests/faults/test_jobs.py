@@ -1,16 +1,26 @@
 """Workers that die, freeze or are stopped: no run is lost, none runs twice at a time."""
 
-import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
+import sqlalchemy as sa
 
-from rlhf_core.jobs import heartbeats
+from rlhf_core.config import get_settings
+from rlhf_core.jobs import heartbeats, service
+from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import JobState, Resource
 from tests.core.jobs.conftest import world
-from tests.core.jobs.world import World, until
+from tests.core.jobs.world import World, is_alive, until
 
 __all__ = ["world"]
+
+
+def declare_dead_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers started from here on take one that is silent for 3 s for dead."""
+    monkeypatch.setenv("RLHF_DEAD_AFTER_S", "3")
+    get_settings.cache_clear()
 
 
 def test_killed_worker_takes_its_children_along_and_its_next_life_goes_on(world: World) -> None:
@@ -27,7 +37,10 @@ def test_killed_worker_takes_its_children_along_and_its_next_life_goes_on(world:
     assert world.starts_of(job_id) == [1, 2]
 
 
-def test_another_worker_takes_over_from_a_killed_one(world: World) -> None:
+def test_another_worker_takes_over_from_a_killed_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare_dead_soon(monkeypatch)
     first = world.start_worker("a:cpu")
     job_id = world.enqueue(first_attempt_s=600)
     world.wait_for_step(job_id)
@@ -66,7 +79,10 @@ def test_worker_ends_with_its_parent_and_leaves_no_orphan(world: World) -> None:
     assert world.job(job_id).state is JobState.QUEUED
 
 
-def test_canceling_the_run_of_a_dead_worker_needs_no_worker(world: World) -> None:
+def test_canceling_the_run_of_a_dead_worker_needs_no_worker(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare_dead_soon(monkeypatch)
     worker = world.start_worker()
     job_id = world.enqueue(first_attempt_s=600)
     world.wait_for_step(job_id)
@@ -82,18 +98,21 @@ def test_canceling_the_run_of_a_dead_worker_needs_no_worker(world: World) -> Non
 
 
 @pytest.mark.slow
-def test_frozen_worker_that_thaws_finds_its_run_fenced(world: World) -> None:
+def test_frozen_worker_that_thaws_finds_its_run_fenced(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare_dead_soon(monkeypatch)
     frozen = world.start_worker("a:cpu")
     job_id = world.enqueue(first_attempt_s=600, then_s=1.0)
     world.wait_for_step(job_id)
     (old_pid,) = world.pids_of(job_id)
-    os.kill(frozen.pid, signal.SIGSTOP)
+    world.freeze(frozen)
     try:
         world.start_worker("b:cpu")
         world.wait_for_step(job_id, attempt=2)
-        until("the old attempt sees that it was superseded", lambda: not _is_alive(old_pid))
+        until("the old attempt sees that it was superseded", lambda: not is_alive(old_pid))
     finally:
-        os.kill(frozen.pid, signal.SIGCONT)
+        frozen.send_signal(signal.SIGCONT)
     done = world.wait_for(job_id)
     assert (done.state, done.attempt, done.executor_id) == (JobState.SUCCEEDED, 2, "b:cpu")
     assert world.starts_of(job_id) == [1, 2]
@@ -105,12 +124,43 @@ def test_recovery_function_of_the_queue_is_still_there() -> None:
     assert callable(DBOS._recover_pending_workflows)
 
 
+def test_run_survives_an_outage_of_the_database(world: World) -> None:
+    world.start_worker()
+    job_id = world.enqueue(first_attempt_s=3.0)
+    world.wait_for_step(job_id)
+    checkpoint = get_settings().data_dir / "work" / str(job_id) / "step"
+    with _outage(world.store):
+        before = int(checkpoint.read_text())
+        until("the run goes on", lambda: int(checkpoint.read_text()) > before + 15)
+    done = world.wait_for(job_id)
+    assert (done.state, done.attempt) == (JobState.SUCCEEDED, 1)
+    assert done.result is not None
+    with world.store.reading() as db:
+        steps = [point.step for point in service.list_metrics(db, job_id)]
+    assert steps == list(range(1, done.result["steps"] + 1)), "no report was lost"
+
+
+@contextmanager
+def _outage(store: Store) -> Iterator[None]:
+    """Nobody can write (SQLite) or connect (PostgreSQL) meanwhile."""
+    if store.is_sqlite:
+        with store.writing():
+            yield
+        return
+    url = store.engine.url
+    forbid = f"ALTER DATABASE {url.database} ALLOW_CONNECTIONS"
+    admin = sa.create_engine(url.set(database="postgres"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as db:
+        db.exec_driver_sql(f"{forbid} false")
+        kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+        db.exec_driver_sql(kill, (url.database,))
+        try:
+            yield
+        finally:
+            db.exec_driver_sql(f"{forbid} true")
+    admin.dispose()
+
+
 def _alive(world: World) -> set[str]:
     with world.store.reading() as db:
         return heartbeats.list_alive_executors(db)
-
-
-def _is_alive(pid: int) -> bool:
-    from tests.core.jobs.world import is_alive
-
-    return is_alive(pid)

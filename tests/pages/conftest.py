@@ -1,7 +1,7 @@
 """Pages under Streamlit's AppTest: a person signed in, caches clean.
 
 `sign_in_as(Role.RATER)` makes an account with a real session on the test's store and returns its
-actor; then `AppTest.from_file("app.py").run()` and `.switch_page("pages/collect/rate.py").run()`.
+actor; then `AppTest.from_file(SOURCE_ROOT / "app.py").run()`, which can `switch_page`.
 """
 
 from collections.abc import Callable, Iterator

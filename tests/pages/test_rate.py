@@ -157,6 +157,26 @@ def test_undo_works_after_a_reload_and_goes_to_the_item(store: Store, sign_in_as
     assert "nothing to undo" in page.toast[0].value
 
 
+def test_undo_keeps_a_typed_comment_and_restores_a_former_one(
+    store: Store, sign_in_as: SignIn
+) -> None:
+    sign_in_as(Role.RATER)
+    items = make_items(2)
+    page = open_page()
+    page.text_area[0].input("first thought").run()
+    press(page, "rating_1")
+    press(page, "undo")  # the wrong key: the comment need not be typed again
+    assert page.text_area[0].value == "first thought"
+    press(page, "rating_2")
+    press(page, "back")
+    page.text_area[0].input("second thought").run()
+    press(page, "rating_3")
+    press(page, "undo")
+    assert shown_item(page) == str(items[0])
+    assert page.text_area[0].value == "first thought"
+    assert (stored()[items[0]].rating, stored()[items[0]].comment) == (2, "first thought")
+
+
 def test_locked_database_says_so_and_keeps_what_was_typed(
     store: Store, sign_in_as: SignIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:

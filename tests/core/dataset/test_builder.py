@@ -182,7 +182,7 @@ def test_empty_completion_is_left_out_and_counted(store: Store) -> None:
         rate(db, {"rating": 1}, completion=" \r\n\t")
     rows, left_out = build(store)
     assert rows == []
-    assert left_out == {"empty prompt or completion": 2}
+    assert left_out == {"empty completion": 2}
 
 
 def test_rows_come_in_the_same_order_each_time_and_prompts_are_grouped(store: Store) -> None:

@@ -45,7 +45,9 @@ def scripted_run(context: JobContext) -> dict[str, Any]:
         step += 1
         tracker.progress(0.5, f"step {step}")
         tracker.metrics(step, {"loss": 1 / step, "broken": float("nan")})
-        checkpoint.write_text(str(step))
+        fresh = checkpoint.with_suffix(".new")
+        fresh.write_text(str(step))
+        fresh.replace(checkpoint)
         if tracker.should_stop():
             return {}
         time.sleep(0.05)

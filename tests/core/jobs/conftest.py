@@ -12,7 +12,7 @@ from tests.core.jobs.world import World
 
 @pytest.fixture
 def world(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    monkeypatch.setenv("RLHF_DEAD_AFTER_S", "2")
+    monkeypatch.setenv("RLHF_DEAD_AFTER_S", "60")
     monkeypatch.setenv("RLHF_RUN_GRACE_S", "1")
     get_settings.cache_clear()
     world = World(store, tmp_path)

@@ -1,11 +1,14 @@
 """Real worker processes for tests, and waiting for what they do."""
 
 import os
+import signal
+import sqlite3
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +59,24 @@ class World:
         return self.start(
             [str(HERE / "worker_process.py"), executor, str(child)], is_ready=is_ready
         )
+
+    def freeze(self, worker: subprocess.Popen[str]) -> None:
+        """Stop a worker's clock, at a moment when it holds no lock of the database."""
+        for _ in range(100):
+            worker.send_signal(signal.SIGSTOP)
+            if not self.store.is_sqlite or self._can_write():
+                return
+            worker.send_signal(signal.SIGCONT)
+        raise AssertionError("the worker holds the database's lock all the time")
+
+    def _can_write(self) -> bool:
+        path = self.store.engine.url.database or ""
+        with closing(sqlite3.connect(path, timeout=0.2, isolation_level=None)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+            return True
 
     def start(self, arguments: list[str], *, is_ready: bool = True) -> subprocess.Popen[str]:
         errors = self._folder / f"worker-{len(self._workers)}.err"

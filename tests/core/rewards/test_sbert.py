@@ -131,13 +131,15 @@ def test_scores_are_those_of_the_saved_classifier(train: Train, encoder: CachedE
     model, classifier = load_reward_model(folder), skops.io.load(folder / sbert.CLASSIFIER_FILE)
     spec = json.loads((folder / sbert.SPEC_FILE).read_text())
     prompts, completions = [r.prompt for r in rows], [r.completion for r in rows]
-    scale = features.LengthScale(tuple(spec["length_mean"]), tuple(spec["length_deviation"]))
+    scale = features.LengthScale(**spec["length_scale"])
     table = features.build_joint_features(
         encoder.encode(prompts),
         encoder.encode(completions),
         features.build_length_features(features.count_characters(prompts, completions), scale),
     )
-    log_odds = classifier.decision_function(table) / spec["temperature"] + spec["shift"]
+    calibration = spec["calibration"]
+    log_odds = classifier.decision_function(table) / calibration["temperature"]
+    log_odds += calibration["shift"]
     scores = model.score(prompts, completions, encoder=encoder)
     assert scores == pytest.approx(1 / (1 + np.exp(-log_odds)), abs=1e-4)
 

@@ -1,0 +1,210 @@
+"""How model versions are shown: the table of all, one of them whole, and the alias's moves."""
+
+import hashlib
+import uuid
+from collections.abc import Sequence
+from typing import Literal
+
+import pandas as pd
+import streamlit as st
+
+from pages._ui.messages import plain, reporting
+from pages._ui.state import notify
+from rlhf_core.accounts.permissions import Actor, Permission
+from rlhf_core.artifacts import open_artifact, read_manifest
+from rlhf_core.registry.service import set_notes
+from rlhf_core.registry.views import AliasChangeView, ModelVersionView
+from rlhf_core.store.engine import get_store
+from rlhf_core.vocabulary import Alias
+
+Badge = tuple[str, str, Literal["green", "gray", "orange"]]
+# (measure, metric, baseline, what the baseline is): the order in which they are shown
+MEASURES = [
+    ("AUC", "auc", "length_only_auc", "by the length of the text alone"),
+    ("Accuracy", "accuracy", "majority_accuracy", "always the more frequent answer"),
+    ("Pairs in the right order", "pair_accuracy", "length_only_pair_accuracy", "by length alone"),
+    ("Brier score (lower is better)", "brier", "base_rate_brier", "always the share of good ones"),
+    ("Calibration error (lower is better)", "ece", "uncalibrated_ece", "before calibration"),
+]
+KIB = 1024
+
+
+def badges_of(version: ModelVersionView, previous: uuid.UUID | None) -> list[Badge]:
+    """What the version is now: production, canary, or the one to roll back to."""
+    badges: list[Badge] = []
+    if Alias.PRODUCTION in version.aliases:
+        badges.append(("Production", ":material/verified:", "green"))
+    if Alias.CANARY in version.aliases:
+        badges.append(("Canary", ":material/science:", "orange"))
+    if version.id == previous:
+        badges.append(("Previous", ":material/history:", "gray"))
+    return badges
+
+
+def show_version_table(
+    versions: list[ModelVersionView], selected: uuid.UUID, previous: uuid.UUID | None
+) -> None:
+    """All versions, newest first; a click on a row puts its number into the address."""
+    frame = pd.DataFrame(
+        {
+            "Version": [version.name for version in versions],
+            "State": [", ".join(b[0] for b in badges_of(v, previous)) for v in versions],
+            "Made": [version.created_at for version in versions],
+            **{
+                label: [version.metrics.get(name) for version in versions]
+                for label, name in (
+                    ("AUC", "auc"), ("Accuracy", "accuracy"), ("Brier", "brier"), ("ECE", "ece"),
+                )
+            },
+            "Rows": [version.details.get("num_rows") for version in versions],
+            "Dataset": [version.dataset or "" for version in versions],
+            "By": [version.created_by or "command line" for version in versions],
+        }
+    )  # fmt: skip
+    ids = [version.id for version in versions]
+    # A row is known to the browser by its place only: with the list, the table is a new one.
+    key = hashlib.sha256(repr((ids, selected)).encode()).hexdigest()[:12]
+
+    def choose() -> None:
+        rows = st.session_state[f"versions_{key}"].selection.rows
+        if rows:
+            st.query_params["version"] = str(ids[rows[0]])
+
+    figures = st.column_config.NumberColumn(format="%.3f")
+    st.dataframe(
+        frame,
+        hide_index=True,
+        height="auto" if len(versions) < 7 else 248,
+        column_config={
+            "Made": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC"),
+            "AUC": figures, "Accuracy": figures, "Brier": figures, "ECE": figures,
+        },
+        on_select=choose,
+        selection_mode="single-row",
+        selection_default={"selection": {"rows": [ids.index(selected)]}},
+        key=f"versions_{key}",
+        alt="Model versions, newest first",
+    )  # fmt: skip
+
+
+def show_version(version: ModelVersionView) -> None:
+    """Figures beside their baselines, then everything that made the version."""
+    _show_measures(version)
+    left, right = st.columns(2)
+    with left.container(border=True, key="version_files"):
+        st.markdown("**Files**")
+        with reporting():
+            _show_files(version)
+    with right.container(border=True, key="version_origin"):
+        st.markdown("**Made of**")
+        _show_origin(version)
+    with st.expander("Parameters, library versions and the whole report", key="version_report"):
+        st.json(
+            {
+                "parameters": version.params,
+                "seed": version.seed,
+                "library_versions": version.library_versions,
+                "report": version.details,
+            },
+            expanded=1,
+        )
+
+
+def _show_measures(version: ModelVersionView) -> None:
+    metrics, details = version.metrics, version.details
+    intervals = details.get("intervals") or {}
+    rows = [
+        {
+            "Measure": label,
+            "This version": metrics[name],
+            "95 % interval": "{:.3f} to {:.3f}".format(*intervals[name])
+            if name in intervals
+            else "",
+            "Baseline": metrics.get(baseline),
+            "What the baseline is": what,
+        }
+        for label, name, baseline, what in MEASURES
+        if name in metrics
+    ]
+    if not rows:
+        st.caption("This version was registered without figures.")
+        return
+    figures = st.column_config.NumberColumn(format="%.3f")
+    st.dataframe(
+        pd.DataFrame(rows),
+        hide_index=True,
+        column_config={"This version": figures, "Baseline": figures},
+        key=f"measures_{version.id}",
+        alt=f"Figures of {version.name} beside their baselines",
+    )
+    counted = [
+        f"{details[name]:,} {what}"
+        for name, what in (("n", "rows"), ("num_prompts", "prompts"), ("num_ratings", "ratings"))
+        if isinstance(details.get(name), int)
+    ]
+    if counted:
+        st.caption(f"Measured on prompts not seen in training: {', '.join(counted)}.")
+
+
+def _show_files(version: ModelVersionView) -> None:
+    files = read_manifest(version.folder, version.manifest_sha256)
+    for file in files:
+        st.markdown(f"{plain(file.name)} · {file.num_bytes / KIB:,.1f} KiB")
+    st.caption(f"Manifest SHA-256 `{version.manifest_sha256[:16]}…`")
+    if st.button("Check every byte", icon=":material/fact_check:", key="check_files"):
+        open_artifact(version.folder, version.manifest_sha256)
+        st.success(f"All {len(files)} files are as they were registered.", icon=":material/check:")
+
+
+def _show_origin(version: ModelVersionView) -> None:
+    made_by = "the command line" if version.created_by is None else plain(version.created_by)
+    st.markdown(f"Made {version.created_at:%Y-%m-%d %H:%M} UTC by {made_by}")
+    dataset = "none recorded" if version.dataset is None else plain(version.dataset)
+    st.markdown(f"Dataset: {dataset}")
+    if version.dataset_hash:
+        st.caption(f"Rows SHA-256 `{version.dataset_hash[:16]}…`")
+    if version.job_id is not None:
+        st.caption(f"Run `{version.job_id}`")
+
+
+def show_notes(version: ModelVersionView, actor: Actor) -> None:
+    """Notes for others; those who may promote may write them."""
+    if not actor.may(Permission.PROMOTE_MODELS):
+        if version.notes:
+            st.text(version.notes)
+        return
+    with st.form(f"notes_{version.id}", border=False):
+        notes = st.text_area("Notes", version.notes or "", height=80)
+        if st.form_submit_button("Save notes", key="save_notes"):
+            with get_store().writing() as db:
+                set_notes(db, version.id, actor=actor, notes=notes)
+            notify("Notes saved.")
+            st.rerun()
+
+
+def show_history(changes: Sequence[AliasChangeView]) -> None:
+    """Who moved the alias, when, from where to where, and why."""
+    if not changes:
+        st.caption("Nothing was promoted yet.")
+        return
+    frame = pd.DataFrame(
+        {
+            "When": [change.changed_at for change in changes],
+            "Who": [change.changed_by or "command line" for change in changes],
+            "What": ["Rolled back" if c.is_roll_back else "Promoted" for c in changes],
+            "From": [f"v{c.from_number}" if c.from_number else "nothing" for c in changes],
+            "To": [f"v{change.to_number}" for change in changes],
+            "Why": [change.reason for change in changes],
+        }
+    )
+    st.dataframe(
+        frame,
+        hide_index=True,
+        height="auto" if len(changes) < 7 else 248,
+        column_config={
+            "When": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC"),
+            "Why": st.column_config.TextColumn(width="large"),
+        },
+        key="history",
+        alt="Promotions and roll backs, the latest first",
+    )

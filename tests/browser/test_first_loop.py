@@ -1,0 +1,170 @@
+"""The whole loop as a new user walks it.
+
+With RLHF_TEST_PICTURES=FOLDER it walks on all of the data and takes the README's pictures.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from rlhf_core.config import SOURCE_ROOT
+from tests.browser.conftest import TIMEOUT_MS
+from tests.live_server import SECRET_KEY, LiveServer, find_free_port, run_server
+
+pytestmark = pytest.mark.browser
+
+PICTURES = os.environ.get("RLHF_TEST_PICTURES")
+NUM_PROMPTS = None if PICTURES else 40  # the pictures show all of the data, the test a part
+
+
+@pytest.fixture(scope="module")
+def whole_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server with its inference process and worker, as `make run` starts it."""
+    with run_server(
+        tmp_path_factory.mktemp("whole"),
+        RLHF_START_CHILDREN="true",
+        RLHF_INFERENCE_PORT=str(find_free_port()),
+        RLHF_INFERENCE_TIMEOUT_S="10",  # a busy machine is not what is tested here
+    ) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def files(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Real ratings, and the texts they are about, of the first prompts."""
+    folder = tmp_path_factory.mktemp("cohere")
+    groups: dict[str, None] = {}
+    with (shared_data / "cohere_hf" / "responses.jsonl").open() as lines:
+        for line in lines:
+            groups.setdefault(json.loads(line)["group_id"])
+    chosen = set(list(groups)[:NUM_PROMPTS])
+    for name in ("ratings.jsonl", "responses.jsonl"):
+        with (shared_data / "cohere_hf" / name).open() as lines, (folder / name).open("w") as out:
+            out.writelines(line for line in lines if json.loads(line)["group_id"] in chosen)
+    return folder / "ratings.jsonl", folder / "responses.jsonl"
+
+
+def idle(page: Page) -> None:
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+
+
+def picture(page: Page, name: str) -> None:
+    if PICTURES:
+        idle(page)
+        page.wait_for_timeout(1_000)
+        page.screenshot(path=Path(PICTURES) / f"{name}.png")
+
+
+def press(page: Page, key: str) -> None:
+    idle(page)
+    page.locator(f".st-key-{key} button").last.click(delay=50)
+    idle(page)
+
+
+def go_to(page: Page, title: str) -> None:
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name=title).click()
+    expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible()
+    idle(page)
+
+
+def import_files(page: Page, files: tuple[Path, Path]) -> None:
+    go_to(page, "Import and export")
+    ratings, texts = files
+    page.locator(".st-key-import_file input[type=file]").set_input_files(ratings)
+    expect(page.locator(".st-key-import_mapping")).to_be_visible()
+    idle(page)
+    page.locator(".st-key-import_join summary").click()
+    page.locator(".st-key-import_second input[type=file]").set_input_files(texts)
+    expect(page.locator(".st-key-import_join_on")).to_be_visible()
+    expect(page.locator(".st-key-import_check button")).to_be_visible()
+    picture(page, "import")
+    press(page, "import_check")
+    expect(page.locator(".st-key-import_start")).to_be_visible(timeout=180_000)
+    press(page, "import_start")
+    expect(page.get_by_text("The import is finished.")).to_be_visible(timeout=180_000)
+
+
+def rate_five(page: Page) -> None:
+    go_to(page, "Rate")
+    for number, key in enumerate(("4", "y", "2", "n", "5")):
+        prompt = page.locator(".st-key-prompt")
+        expect(prompt).to_be_visible()
+        completion = page.locator(".st-key-completion").inner_text()
+        if number == 2:
+            picture(page, "rate")
+        idle(page)
+        page.keyboard.press(key, delay=30)
+        expect(page.locator(".st-key-completion")).not_to_have_text(completion)
+        idle(page)
+    expect(page.locator(".st-key-heading")).to_contain_text("5 of ")
+
+
+def train(page: Page) -> None:
+    go_to(page, "Launch training")
+    expect(page.locator(".st-key-start button")).to_be_enabled()
+    picture(page, "launch")
+    press(page, "start")
+    expect(page.get_by_role("heading", name="Runs", exact=True)).to_be_visible()
+    finished = page.get_by_role("link", name="Promote it in Models")
+    expect(finished).to_be_visible(timeout=600_000 if PICTURES else 240_000)
+    picture(page, "runs")
+
+
+def promote(page: Page) -> None:
+    go_to(page, "Models")
+    press(page, "promote")
+    page.locator(".st-key-promote_reason textarea").fill("The first model, better than length.")
+    page.locator(".st-key-promote_typed input").fill("reward v1")
+    expect(page.locator(".st-key-promote_confirm button")).to_be_enabled()
+    picture(page, "promote")
+    press(page, "promote_confirm")
+    expect(page.get_by_text("Production").first).to_be_visible()
+    picture(page, "models")
+
+
+def create_token(server: LiveServer) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "rlhf_core", "token", "create", "assistant",
+         "--scope", "score", "--json"],
+        env={**os.environ, "RLHF_DATA_DIR": str(server.data_dir), "RLHF_SECRET_KEY": SECRET_KEY},
+        cwd=SOURCE_ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return str(json.loads(done.stdout)["token"])
+
+
+def test_import_rate_train_promote_and_rerank(
+    whole_server: LiveServer, browser: Browser, files: tuple[Path, Path]
+) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 860})
+    context.set_default_timeout(TIMEOUT_MS)
+    page = context.new_page()
+    page.goto(whole_server.first_link)
+    expect(page.get_by_text("Nothing to rate yet")).to_be_visible()
+    import_files(page, files)
+    rate_five(page)
+    train(page)
+    promote(page)
+
+    candidates = ["asdf", "Open the settings, choose accounts, then add a new user and a password."]
+    question = {"query": "How do I add a user to Windows?", "candidates": candidates}
+    headers = {"Authorization": f"Bearer {create_token(whole_server)}"}
+    for _ in range(60):  # the inference process notices the promotion within a second or so
+        answer = httpx.post(
+            f"{whole_server.url}/api/v1/rerank", json=question, headers=headers, timeout=30
+        )
+        assert answer.status_code == 200, answer.text
+        if not answer.json()["is_fallback"]:
+            break
+        page.wait_for_timeout(1_000)
+    reranked = answer.json()
+    assert reranked["is_fallback"] is False
+    assert [item["text"] for item in reranked["results"]] == candidates[::-1]
+    context.close()

@@ -1,0 +1,72 @@
+"""The way from real ratings to a reward model, on data that is not part of the repository."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean
+
+import pytest
+
+from benchmarks.rewards_sbert import measure_baselines, read_rows
+from rlhf_core.accounts.permissions import SYSTEM
+from rlhf_core.dataset.builder import ScoresParams, build_scores
+from rlhf_core.encoder.cache import CachedEncoder
+from rlhf_core.encoder.model import load_encoder
+from rlhf_core.interchange.importers import import_file
+from rlhf_core.interchange.mapping import load_mapping
+from rlhf_core.rewards import sbert
+from rlhf_core.store.engine import Store
+from rlhf_core.training import NoOpTracker
+from rlhf_core.vocabulary import ImportFormat
+
+MAPPING = Path(__file__).resolve().parents[1] / "mappings" / "cohere_hf.json"
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_imported_ratings_give_the_means_of_the_files(store: Store, shared_data: Path) -> None:
+    folder = shared_data / "cohere_hf"
+    import_file(
+        store, folder, format=ImportFormat.TABLE, actor=SYSTEM, mapping=load_mapping(MAPPING)
+    )
+    said: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for line in (folder / "ratings.jsonl").read_text().splitlines():
+        rating = json.loads(line)
+        said[rating["response_id"]][rating["rater"]].append(rating["rating"])
+    responses = [json.loads(line) for line in (folder / "responses.jsonl").read_text().splitlines()]
+    num_empty = sum(not response["response"].strip() for response in responses)
+    with store.reading() as db:
+        built = build_scores(db, params=ScoresParams())
+        rows = list(built.rows)
+    assert built.left_out == {"empty completion": num_empty}
+    assert len(rows) == len(said) - num_empty
+    expected = sorted(
+        (round(mean(mean(ratings) for ratings in raters.values()), 6), len(raters))
+        for response in responses
+        if response["response"].strip()
+        for raters in [said[response["response_id"]]]
+    )
+    found = sorted((row.score, row.num_ratings) for row in rows)
+    assert [n for _, n in found] == [n for _, n in expected]
+    assert [score for score, _ in found] == pytest.approx([s for s, _ in expected], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_reward_model_tells_good_from_bad_on_prompts_it_has_not_seen(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    rows = read_rows(shared_data / "cohere_hf")
+    assert len(rows) == 2_236  # 2,243 rated responses that check no attention, 7 of them empty
+    encoder = CachedEncoder(load_encoder(), tmp_path / "embeddings")
+    report = sbert.train(
+        rows,
+        params=sbert.SbertParams(),
+        encoder=encoder,
+        out_dir=tmp_path,
+        tracker=NoOpTracker(),
+    )
+    assert report.metrics["auc"] >= 0.69
+    assert report.metrics["auc"] > report.metrics["length_only_auc"] + 0.02
+    assert report.details["intervals"]["gain_over_length_auc"][0] > 0
+    assert report.metrics["ece"] < 0.05
+    assert report.metrics["accuracy"] > report.metrics["majority_accuracy"] + 0.04
+    assert report.metrics["auc"] > measure_baselines(rows, encoder)["auc_concatenated"] + 0.05
