@@ -18,16 +18,20 @@ def get_client() -> InferenceClient:
 def show_serving_state(production: str | None) -> None:
     """Whether the inference process serves the promoted version; looks again until it does."""
     health = get_client().health()
-    is_settled = health.is_running and (production is None or health.version == production)
-    st.fragment(_say_state, run_every=None if is_settled else 2.0, key="serving")(
-        production, health
-    )
+    if health.is_running and (production is None or health.version == production):
+        _say_state(production, health)
+    else:
+        st.fragment(_watch_state, run_every=3.0, key="serving")(production, health)
 
 
-def _say_state(production: str | None, seen: InferenceHealth) -> None:
+def _watch_state(production: str | None, seen: InferenceHealth) -> None:
     health = get_client().health()
     if health != seen:
         st.rerun()
+    _say_state(production, health)
+
+
+def _say_state(production: str | None, health: InferenceHealth) -> None:
     if not health.is_running:
         st.warning(plain(health.problem or ""), icon=":material/cloud_off:")
     elif production is None:

@@ -20,9 +20,6 @@ from rlhf_core.jobs.train_sbert import (
 from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import Resource
 
-RUNS = "pages/train/runs.py"
-THRESHOLDS = [3.0, 3.5, 4.0, 4.5, 5.0]
-
 
 @st.cache_data(ttl=10, max_entries=100, show_spinner=False)
 def read_readiness(_actor: Actor, source: str | None, threshold: float) -> tuple[Readiness, float]:
@@ -44,11 +41,11 @@ def read_sources() -> list[str]:
 
 def ask_params() -> TrainSbertParams:
     """The parameters; the defaults are what most people want."""
-    threshold = st.segmented_control(
+    threshold = st.radio(
         "A completion is good from a mean rating of",
         THRESHOLDS,
-        default=4.0,
-        required=True,
+        index=THRESHOLDS.index(4.0),
+        horizontal=True,
         format_func=lambda value: f"{value:g}",
         key="threshold",
         help="The model learns how likely people are to rate a completion this or better. "
@@ -113,6 +110,8 @@ def show_start(params: TrainSbertParams, took_s: float) -> None:
 
 
 actor = require_page(Permission.RUN_JOBS)
+RUNS = "pages/train/runs.py"
+THRESHOLDS = [3.0, 3.5, 4.0, 4.5, 5.0]
 st.title("Launch training")
 st.caption(
     "A reward model learns from ratings which completions people find good. It can then rerank "

@@ -34,10 +34,9 @@ def command(
         pairs = [(prompt, completion) for completion in completions]
     else:
         raise InvalidInput("Give --prompt with one --completion or more, or --file alone.")
-    client = InferenceClient(timeout_s=PATIENCE_S)
-    found = score_completions(
-        [pair[0] for pair in pairs], [pair[1] for pair in pairs], client=client
-    )
+    prompts, answers = zip(*pairs, strict=True)
+    with InferenceClient(timeout_s=PATIENCE_S) as client:
+        found = score_completions(prompts, answers, client=client)
     lines = [
         f"{'-' if score is None else format(score, '.4f')}  {completion}"
         for score, (_, completion) in zip(found.scores, pairs, strict=True)

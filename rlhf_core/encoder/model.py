@@ -27,6 +27,7 @@ BUNDLED_SHA256 = {
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
 HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
+HUB_UNUSED = ["onnx/*", "openvino/*"]
 TOKENS_A_PACK = 1024
 """More does not pay on a CPU: the states of 1,024 tokens still lie near the processor."""
 TOKENS_A_PACK_GPU = 16_384
@@ -235,7 +236,7 @@ def _find_folder(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=HUB_FILES, ignore_patterns=["on*/*"]))
+        return Path(snapshot_download(name, allow_patterns=HUB_FILES, ignore_patterns=HUB_UNUSED))
     except HFValidationError as error:
         raise InvalidInput(
             f"RLHF_ENCODER is {name!r}: no folder of that name, and no id of the hub."

@@ -35,6 +35,7 @@ SPAN_COLUMNS = ("id", "feedback_id", "start_at", "end_at", "tag", "note")
 _PROMPT_HASH = INTERACTION_COLUMNS.index("prompt_hash")
 _COMPLETION = INTERACTION_COLUMNS.index("completion")
 _OCCURRED = INTERACTION_COLUMNS.index("occurred_at")
+_FEEDBACK_OCCURRED = FEEDBACK_COLUMNS.index("occurred_at")
 DAY = 10  # characters of `YYYY-MM-DD`
 
 
@@ -52,32 +53,33 @@ class Known:
 
 @dataclass(slots=True)
 class Additions:
-    """Rows to insert, by table, and the days whose counts change."""
+    """Rows to insert, by table; for each feedback row also the day of its interaction."""
 
     interactions: list[tuple[Any, ...]] = field(default_factory=list)
     steps: list[tuple[Any, ...]] = field(default_factory=list)
     feedback: list[tuple[Any, ...]] = field(default_factory=list)
+    target_days: list[str] = field(default_factory=list)
     aspects: list[tuple[Any, ...]] = field(default_factory=list)
     spans: list[tuple[Any, ...]] = field(default_factory=list)
     comparisons: list[tuple[Any, ...]] = field(default_factory=list)
-    days: set[str] = field(default_factory=set)
 
-    def __bool__(self) -> bool:
-        return bool(self.interactions or self.feedback or self.comparisons)
+    def lists(self) -> tuple[list[Any], ...]:
+        """All the lists."""
+        return (
+            self.interactions, self.steps, self.feedback, self.target_days, self.aspects,
+            self.spans, self.comparisons,
+        )  # fmt: skip
 
-    def extend(self, other: "Additions") -> None:
-        """Take over another's rows."""
-        self.interactions += other.interactions
-        self.steps += other.steps
-        self.feedback += other.feedback
-        self.aspects += other.aspects
-        self.spans += other.spans
-        self.comparisons += other.comparisons
-        self.days |= other.days
+    def days(self) -> set[str]:
+        """The days whose counts change."""
+        days = {row[_OCCURRED][:DAY] for row in self.interactions}
+        days.update(row[_FEEDBACK_OCCURRED][:DAY] for row in self.feedback)
+        days.update(self.target_days)
+        return days
 
 
-class LinePlan:
-    """What one line adds; raises without having changed `known` where the line is refused.
+class BatchPlan:
+    """What the lines of a batch add, line after line; a refused line leaves nothing behind.
 
     `now` is the moment of the import as text.
     """
@@ -86,43 +88,51 @@ class LinePlan:
         self._known = known
         self._now = now
         self.added = Additions()
-        self._targets: dict[KeyPair, Target] = {}
-        self._feedback: dict[KeyPair, str] = {}
-        self._comparisons: dict[KeyPair, str] = {}
-        self._taken: dict[tuple[bool, Slot], set[int]] = {}
+        self._lists = self.added.lists()
+        self._named: list[tuple[dict[KeyPair, Any], KeyPair]] = []
+        self._taken: list[tuple[set[int], int]] = []
 
-    def add(self, line: PreparedLine) -> Additions:
-        """Plan the whole line, then make it known to the lines after it.
+    def add(self, line: PreparedLine) -> bool:
+        """Add the whole line; return whether anything in it is new.
 
         Raises:
             NotFound: it is on an interaction that is not there (yet).
             InvalidInput: it contradicts what is stored.
         """
-        for interaction in line.interactions:
-            self._add_interaction(interaction)
-        for feedback in line.feedback:
-            self._add_feedback(feedback)
-        for comparison in line.comparisons:
-            self._add_comparison(comparison)
-        self._known.targets.update(self._targets)
-        self._known.feedback.update(self._feedback)
-        self._known.comparisons.update(self._comparisons)
-        for (is_feedback, slot), occasions in self._taken.items():
-            self._occasions(is_feedback).setdefault(slot, set()).update(occasions)
-        return self.added
+        self._named.clear()
+        self._taken.clear()
+        before = [len(rows) for rows in self._lists]
+        try:
+            for interaction in line.interactions:
+                self._add_interaction(interaction)
+            for feedback in line.feedback:
+                self._add_feedback(feedback)
+            for comparison in line.comparisons:
+                self._add_comparison(comparison)
+        except (InvalidInput, NotFound):
+            self._take_back(before)
+            raise
+        return bool(self._named)
+
+    def _take_back(self, before: list[int]) -> None:
+        for rows, length in zip(self._lists, before, strict=True):
+            del rows[length:]
+        for names, key in self._named:
+            del names[key]
+        for occasions, occasion in self._taken:
+            occasions.discard(occasion)
 
     def _add_interaction(self, item: PreparedInteraction) -> None:
-        target = self._find(item.key)
+        target = self._known.targets.get(item.key)
         if target is None:
             row = item.row
-            day = row[_OCCURRED][:DAY]
             steps = [step[0] for step in item.steps]
-            self._targets[item.key] = Target(
-                row[0], row[_PROMPT_HASH], row[_COMPLETION], day, steps
+            self._known.targets[item.key] = Target(
+                row[0], row[_PROMPT_HASH], row[_COMPLETION], row[_OCCURRED][:DAY], steps
             )
             self.added.interactions.append(row)
             self.added.steps += item.steps
-            self.added.days.add(day)
+            self._named.append((self._known.targets, item.key))
             return
         same = (target.prompt_hash, target.completion) == (
             item.row[_PROMPT_HASH],
@@ -143,7 +153,7 @@ class LinePlan:
 
     def _add_feedback(self, item: PreparedFeedback) -> None:
         target = self._need(item.target)
-        owner = self._feedback.get(item.key) or self._known.feedback.get(item.key)
+        owner = self._known.feedback.get(item.key)
         if owner is not None:
             if owner != target.id:
                 raise InvalidInput(
@@ -176,9 +186,9 @@ class LinePlan:
         )
         self.added.aspects += [(own, *aspect) for aspect in item.aspects]
         self.added.spans += item.spans
-        self._feedback[item.key] = target.id
-        self.added.days.add(item.values[-1][:DAY])
-        self.added.days.add(target.day)
+        self.added.target_days.append(target.day)
+        self._known.feedback[item.key] = target.id
+        self._named.append((self._known.feedback, item.key))
 
     def _add_comparison(self, item: PreparedComparison) -> None:
         left, right = self._need(item.left), self._need(item.right)
@@ -192,7 +202,7 @@ class LinePlan:
                 f"comparison: {_name(item.left)} and {_name(item.right)} answer different prompts",
                 field="comparison",
             )
-        owner = self._comparisons.get(item.key) or self._known.comparisons.get(item.key)
+        owner = self._known.comparisons.get(item.key)
         if owner is not None:
             if owner != left.id:
                 raise InvalidInput(
@@ -205,41 +215,31 @@ class LinePlan:
         occasion = self._take_occasion(False, slot, item.occasion, "comparison")
         own = item.id
         self.added.comparisons.append((own, *slot, occasion, *item.key, *item.values, self._now))
-        self._comparisons[item.key] = left.id
+        self._known.comparisons[item.key] = left.id
+        self._named.append((self._known.comparisons, item.key))
 
     def _take_occasion(self, is_feedback: bool, slot: Slot, wanted: int | None, what: str) -> int:
-        here = self._taken.setdefault((is_feedback, slot), set())
-        stored = self._occasions(is_feedback).get(slot)
-        if not here and not stored:
-            occasion = wanted or 0
-        else:
-            taken = here | (stored or set())
-            if wanted in taken:
-                raise InvalidInput(
-                    f"occasion: this rater has rated this {what} at occasion {wanted} already; "
-                    "leave the occasion out to take the next free one",
-                    field="occasion",
-                )
-            occasion = max(taken) + 1 if wanted is None else wanted
+        slots = self._known.feedback_occasions if is_feedback else self._known.comparison_occasions
+        taken = slots.setdefault(slot, set())
+        if wanted in taken:
+            raise InvalidInput(
+                f"occasion: this rater has rated this {what} at occasion {wanted} already; "
+                "leave the occasion out to take the next free one",
+                field="occasion",
+            )
+        occasion = max(taken, default=-1) + 1 if wanted is None else wanted
         if occasion > MAX_OCCASION:
             raise InvalidInput(
                 f"occasion: this rater has rated this {what} {MAX_OCCASION + 1} times already; "
                 "give the raters names",
                 field="occasion",
             )
-        here.add(occasion)
+        taken.add(occasion)
+        self._taken.append((taken, occasion))
         return occasion
 
-    def _occasions(self, is_feedback: bool) -> dict[Slot, set[int]]:
-        if is_feedback:
-            return self._known.feedback_occasions
-        return self._known.comparison_occasions
-
-    def _find(self, key: KeyPair) -> Target | None:
-        return self._targets.get(key) or self._known.targets.get(key)
-
     def _need(self, key: KeyPair) -> Target:
-        target = self._find(key)
+        target = self._known.targets.get(key)
         if target is None:
             raise NotFound(f"there is no interaction {_name(key)}, neither here nor stored")
         return target

@@ -21,8 +21,8 @@ from rlhf_core.interchange.batch import (
     FEEDBACK_COLUMNS,
     SPAN_COLUMNS,
     Additions,
+    BatchPlan,
     Known,
-    LinePlan,
     keys_of,
 )
 from rlhf_core.interchange.prepare import INTERACTION_COLUMNS, STEP_COLUMNS, PreparedLine
@@ -114,20 +114,9 @@ class Writer:
         unknown = sorted(missing - known.raters.keys())
         known.raters.update(zip(unknown, new_hex_ids(len(unknown)), strict=True))
         self._load_occasions(sessions, lines, known)
-        added = Additions()
-        outcomes: list[tuple[Outcome, str | None]] = []
-        for line in lines:
-            try:
-                more = LinePlan(known, self._now).add(line)
-            except NotFound as error:
-                state = Outcome.REJECTED if is_last else Outcome.WAITING
-                outcomes.append((state, str(error)))
-                continue
-            except InvalidInput as error:
-                outcomes.append((Outcome.REJECTED, str(error)))
-                continue
-            added.extend(more)
-            outcomes.append((Outcome.STORED if more else Outcome.DUPLICATE, None))
+        plan = BatchPlan(known, self._now)
+        outcomes = [_add_line(plan, line, is_last) for line in lines]
+        added = plan.added
         used = {row[3] for row in added.feedback} | {row[3] for row in added.comparisons}
         fresh = [name for name in unknown if known.raters[name] in used]
         self._insert(db, added, [(known.raters[n], n, kinds[n], 0, self._now) for n in fresh])
@@ -195,8 +184,17 @@ class Writer:
         insert_rows(db, "feedback_aspects", ASPECT_COLUMNS, added.aspects)
         insert_rows(db, "feedback_spans", SPAN_COLUMNS, added.spans)
         insert_rows(db, "comparisons", COMPARISON_COLUMNS, added.comparisons)
-        days = (datetime.fromisoformat(day).replace(tzinfo=UTC) for day in added.days)
+        days = (datetime.fromisoformat(day).replace(tzinfo=UTC) for day in added.days())
         mark_days_dirty(db, days)
+
+
+def _add_line(plan: BatchPlan, line: PreparedLine, is_last: bool) -> tuple[Outcome, str | None]:
+    try:
+        return (Outcome.STORED if plan.add(line) else Outcome.DUPLICATE), None
+    except NotFound as error:
+        return (Outcome.REJECTED if is_last else Outcome.WAITING), str(error)
+    except InvalidInput as error:
+        return Outcome.REJECTED, str(error)
 
 
 def _need_steps(lines: Sequence[PreparedLine]) -> set[tuple[str, str]]:

@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -20,6 +20,7 @@ from rlhf_core.serving.ranking import Ranking, Scores, keep_order
 
 SECRET_HEADER = "x-rlhf-inference"  # noqa: S105 - the header's name
 CONNECT_TIMEOUT_S = 0.5
+HEALTH_TIMEOUT_S = 1.0
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 NONSENSE = "The inference process gave an answer that makes no sense."
 
@@ -58,7 +59,6 @@ class InferenceClient:
         self._http = httpx.Client(
             base_url=f"http://127.0.0.1:{port or settings.inference_port}",
             headers={SECRET_HEADER: derive_secret(settings.read_secret_key())},
-            timeout=httpx.Timeout(self.timeout_s, connect=min(CONNECT_TIMEOUT_S, self.timeout_s)),
             trust_env=False,  # no proxy of the environment between this machine and itself
         )
 
@@ -113,7 +113,7 @@ class InferenceClient:
     def health(self) -> InferenceHealth:
         """Whether the process runs and which version serves. Never raises."""
         try:
-            answer = self._send("GET", "/health", None)
+            answer = self._send("GET", "/health", None, HEALTH_TIMEOUT_S)
             version_id = answer["version_id"]
             return InferenceHealth(
                 is_running=True,
@@ -131,9 +131,18 @@ class InferenceClient:
         """Close the connections."""
         self._http.close()
 
-    def _send(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
-        """The JSON answer. Raises Unavailable after about `timeout_s`."""
-        deadline = time.monotonic() + self.timeout_s
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _send(
+        self, method: str, path: str, body: dict[str, Any] | None, timeout_s: float | None = None
+    ) -> dict[str, Any]:
+        """The JSON answer. Raises Unavailable after about `timeout_s` (default: the client's)."""
+        timeout_s = timeout_s or self.timeout_s
+        deadline = time.monotonic() + timeout_s
         try:
             try:
                 status, content = self._exchange(method, path, body, deadline)
@@ -144,7 +153,7 @@ class InferenceClient:
         except httpx.ConnectError as error:
             raise NotRunning("The inference process does not run.") from error
         except httpx.TimeoutException as error:
-            raise Unavailable(f"The model took longer than {self.timeout_s:g} s.") from error
+            raise Unavailable(f"The model took longer than {timeout_s:g} s.") from error
         except (httpx.HTTPError, ValueError) as error:
             raise Unavailable(f"The inference process broke off: {error}.") from error
         if not isinstance(answer, dict):
@@ -159,7 +168,9 @@ class InferenceClient:
         self, method: str, path: str, body: dict[str, Any] | None, deadline: float
     ) -> tuple[int, bytes]:
         content = bytearray()
-        with self._http.stream(method, path, json=body) as response:
+        left_s = max(deadline - time.monotonic(), 0.001)
+        timeout = httpx.Timeout(left_s, connect=min(CONNECT_TIMEOUT_S, left_s))
+        with self._http.stream(method, path, json=body, timeout=timeout) as response:
             for chunk in response.iter_bytes():
                 content += chunk
                 if time.monotonic() > deadline or len(content) > MAX_ANSWER_BYTES:

@@ -91,8 +91,8 @@ class ModelSlot:
             try:
                 with self._store.reading() as db:
                     wanted = find_production(db, self._model_name)
-            except RlhfError as error:
-                self.problem = str(error)
+            except Exception as error:  # noqa: BLE001 - no trouble of the database ends serving
+                self.problem = _say(error)
             else:
                 self._follow(wanted)
             self._refreshed_at = time.monotonic()
@@ -111,12 +111,13 @@ class ModelSlot:
             loaded = self._load(wanted)
         except Exception as error:  # noqa: BLE001 - no file of a new version may end the old one
             self._failed, self._retry_at = wanted.id, time.monotonic() + RETRY_AFTER_S
-            what = (
-                str(error) if isinstance(error, RlhfError) else f"{type(error).__name__}: {error}"
-            )
             still = "" if self.current is None else f" {self.current.name} serves on."
-            self.problem = f"{wanted.name} cannot be served: {what}{still}"
+            self.problem = f"{wanted.name} cannot be served: {_say(error)}{still}"
             LOGGER.error(self.problem)
         else:
             self.current, self.problem, self._failed = loaded, None, None
             LOGGER.info("%s serves", wanted.name)
+
+
+def _say(error: Exception) -> str:
+    return str(error) if isinstance(error, RlhfError) else f"{type(error).__name__}: {error}"

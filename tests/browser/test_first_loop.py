@@ -166,5 +166,5 @@ def test_import_rate_train_promote_and_rerank(
         page.wait_for_timeout(1_000)
     reranked = answer.json()
     assert reranked["is_fallback"] is False
-    assert [item["text"] for item in reranked["results"]] == candidates[::-1]
+    assert [item["text"] for item in reranked["ranking"]] == candidates[::-1]
     context.close()

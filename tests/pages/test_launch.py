@@ -90,7 +90,7 @@ def test_button_queues_one_run_with_the_parameters_of_the_page(
     assert numbers(test) == {
         "Rated interactions": "60", "Prompts": "15", "Raters": "1", "Good": "50%",
     }  # fmt: skip
-    test.segmented_control(key="threshold").set_value(4.5)
+    test.radio(key="threshold").set_value(4.5)
     test.number_input(key="seed").set_value(7).run()
     test.button(key="start").click().run()
     assert not test.exception

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,14 @@ def refusal(*arguments: str) -> RlhfError:
 def use_port(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
     monkeypatch.setenv("RLHF_INFERENCE_PORT", str(port))
     get_settings.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _fresh_program() -> Iterator[None]:
+    """Each command is a program of its own: nothing is kept from the one before."""
+    yield
+    if rerank._client.cache_info().currsize:
+        rerank._client().close()
     rerank._client.cache_clear()
     rerank._slot.cache_clear()
 
@@ -111,7 +120,6 @@ def test_candidates_are_reranked_from_options_and_files(
             assert isinstance(found, dict)
             assert (found["ranking"], found["is_fallback"]) == ([1, 2], False)
         assert "0.0300  ccc" in call("rerank", "--query", "q", "--file", str(lines)).stdout
-        rerank._client().close()
 
 
 def test_without_a_model_the_order_stays_and_a_message_says_so(
