@@ -47,7 +47,10 @@ try:
     item = find_item(actor)
     with get_store().reading() as db:
         done = count_rated(db, actor=actor)
-    total = max(done, read_num_interactions(actor))
+    total = read_num_interactions(actor)
+    if item is not None and total <= done:  # there is more than was counted: it came just now
+        read_num_interactions.clear()
+        total = max(done, read_num_interactions(actor))
 except RlhfError as error:
     st.title("Rate")
     show_error(error)

@@ -96,6 +96,7 @@ def rate_five(page: Page) -> None:
     for number, key in enumerate(("4", "y", "2", "n", "5")):
         prompt = page.locator(".st-key-prompt")
         expect(prompt).to_be_visible()
+        expect(page.locator(".st-key-rating_5 kbd")).to_be_visible()  # the keys are alive
         completion = page.locator(".st-key-completion").inner_text()
         if number == 2:
             picture(page, "rate")

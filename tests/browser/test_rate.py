@@ -72,6 +72,7 @@ def test_rating_by_keys_with_undo_and_reload(
     page, actor = open_as(Role.RATER)
     order = []
     for key in ("4", "Y", "1", "n", "5"):
+        expect(page.locator(".st-key-rating_5 kbd")).to_be_visible()  # the keys are alive
         expect(page.locator(".st-key-prompt")).to_be_visible()
         order.append(page.locator(".st-key-prompt").inner_text())
         prompt = re.search(r"Question \d", order[-1])

@@ -1,5 +1,6 @@
 """Real reward models, small: trained once a test session, registered as often as needed."""
 
+import atexit
 import functools
 import shutil
 import tempfile
@@ -52,6 +53,7 @@ def train_once() -> tuple[Path, TrainReport]:
     from rlhf_core.rewards.sbert import SbertParams, train
 
     folder = Path(tempfile.mkdtemp(prefix="rlhf-test-model-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     report = train(
         make_rows(),
         params=SbertParams(folds=3, regularisation=(1.0,)),
