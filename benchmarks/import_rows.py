@@ -2,7 +2,7 @@
 
     python benchmarks/import_rows.py [--rows 1000000] [--workers N]
 
-A file of the native format is made in a temporary folder: each line an interaction with two
+A file of the native format is made in a temporary folder: each line an interaction with three
 reasoning steps, a rating and a step label, by 2,000 raters. A row is a database row. The naive way
 is what a first version does: an object of the ORM a row, a commit each, on a sample. Each import
 runs in a process of its own; its memory is the peak of that process and its children together,
@@ -24,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-ROWS_A_LINE = 5
+ROWS_A_LINE = 6
 NUM_RATERS = 2_000
 NAIVE_ROWS = 1_000
 
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def make_file(path: Path, lines: int) -> None:
-    """Write `lines` interactions of about 700 bytes, always the same."""
+    """Write `lines` interactions of about 800 bytes, always the same."""
     chance = random.Random(7)
     words = [f"word{n}" for n in range(4_000)]
     with path.open("w") as file:
@@ -68,7 +68,7 @@ def make_file(path: Path, lines: int) -> None:
                 "external_id": f"item {n}",
                 "model_name": "model a",
                 "occurred_at": moment,
-                "steps": [{"content": " ".join(chance.choices(words, k=8))} for _ in range(2)],
+                "steps": [{"content": " ".join(chance.choices(words, k=8))} for _ in range(3)],
                 "feedback": [
                     {"rating": chance.randint(1, 5), "rater": rater, "occurred_at": moment},
                     {"label": chance.choice((1, -1)), "step": 1, "rater": rater},

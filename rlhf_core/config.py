@@ -4,8 +4,10 @@ import secrets
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from rlhf_core.errors import InvalidInput, Unavailable
 
 SOURCE_ROOT = Path(__file__).resolve().parent.parent
 
@@ -73,10 +75,22 @@ class Settings(BaseSettings):
         return self.data_dir.resolve() / "embeddings"
 
     def read_secret_key(self) -> bytes:
-        """The pseudonym key; made with mode 0600 at the first call where none is set."""
+        """The pseudonym key; made with mode 0600 at the first call where none is set.
+
+        Raises Unavailable where its file can be neither read nor made.
+        """
         if self.secret_key:
             return self.secret_key.encode()
         path = self.data_dir / "secret.key"
+        try:
+            return self._read_or_make_key(path)
+        except OSError as error:
+            raise Unavailable(
+                f"The secret key {path} can be neither read nor made ({error.strerror}); "
+                "set RLHF_DATA_DIR to a folder that can be written."
+            ) from error
+
+    def _read_or_make_key(self, path: Path) -> bytes:
         if not path.exists():
             self.data_dir.mkdir(parents=True, exist_ok=True)
             fresh = path.with_name(f"secret.key.{secrets.token_hex(4)}")
@@ -93,8 +107,18 @@ class Settings(BaseSettings):
 
 @lru_cache
 def get_settings() -> Settings:
-    """The settings of this process. Tests call `get_settings.cache_clear()` after a change."""
-    return Settings()
+    """The settings of this process. Tests call `get_settings.cache_clear()` after a change.
+
+    Raises InvalidInput naming the variable that breaks a rule.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = str(first["loc"][0]) if first["loc"] else ""
+        raise InvalidInput(
+            f"RLHF_{field.upper()} is {first['input']!r}: {first['msg']}.", field=field or None
+        ) from error
 
 
 def describe_settings() -> list[tuple[str, str, str]]:

@@ -287,6 +287,11 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("account_id", "key", name=op.f("pk_idempotency_keys")),
     )
+    with op.batch_alter_table("idempotency_keys", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_idempotency_keys_created_at"), ["created_at"], unique=False
+        )
+
     op.create_table(
         "jobs",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -848,7 +853,13 @@ def upgrade() -> None:
         ),
     )
     with op.batch_alter_table("interactions", schema=None) as batch_op:
-        batch_op.create_index("ix_interactions_chat", ["chat_id", "message_id"], unique=False)
+        batch_op.create_index(
+            "ix_interactions_chat",
+            ["chat_id", "message_id"],
+            unique=False,
+            sqlite_where=sa.text("chat_id IS NOT NULL"),
+            postgresql_where=sa.text("chat_id IS NOT NULL"),
+        )
         batch_op.create_index(
             batch_op.f("ix_interactions_occurred_at"), ["occurred_at"], unique=False
         )
@@ -856,7 +867,11 @@ def upgrade() -> None:
             batch_op.f("ix_interactions_prompt_hash"), ["prompt_hash"], unique=False
         )
         batch_op.create_index(
-            batch_op.f("ix_interactions_user_pseudonym"), ["user_pseudonym"], unique=False
+            "ix_interactions_user_pseudonym",
+            ["user_pseudonym"],
+            unique=False,
+            sqlite_where=sa.text("user_pseudonym IS NOT NULL"),
+            postgresql_where=sa.text("user_pseudonym IS NOT NULL"),
         )
 
     op.create_table(
@@ -1139,7 +1154,11 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("reasoning_steps", schema=None) as batch_op:
         batch_op.create_index(
-            batch_op.f("ix_reasoning_steps_external_id"), ["external_id"], unique=False
+            "ix_reasoning_steps_external_id",
+            ["external_id"],
+            unique=False,
+            sqlite_where=sa.text("external_id IS NOT NULL"),
+            postgresql_where=sa.text("external_id IS NOT NULL"),
         )
 
     op.create_table(
@@ -1306,7 +1325,13 @@ def upgrade() -> None:
     with op.batch_alter_table("feedback", schema=None) as batch_op:
         batch_op.create_index("ix_feedback_interaction_id", ["interaction_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_feedback_occurred_at"), ["occurred_at"], unique=False)
-        batch_op.create_index(batch_op.f("ix_feedback_queue_id"), ["queue_id"], unique=False)
+        batch_op.create_index(
+            "ix_feedback_queue_id",
+            ["queue_id"],
+            unique=False,
+            sqlite_where=sa.text("queue_id IS NOT NULL"),
+            postgresql_where=sa.text("queue_id IS NOT NULL"),
+        )
         batch_op.create_index("ix_feedback_rater_time", ["rater_id", "created_at"], unique=False)
         batch_op.create_index(
             "uq_feedback_completion_rater",
@@ -1585,7 +1610,7 @@ def downgrade() -> None:
             postgresql_where=sa.text("step_id IS NULL"),
         )
         batch_op.drop_index("ix_feedback_rater_time")
-        batch_op.drop_index(batch_op.f("ix_feedback_queue_id"))
+        batch_op.drop_index("ix_feedback_queue_id")
         batch_op.drop_index(batch_op.f("ix_feedback_occurred_at"))
         batch_op.drop_index("ix_feedback_interaction_id")
 
@@ -1605,7 +1630,7 @@ def downgrade() -> None:
 
     op.drop_table("served_log")
     with op.batch_alter_table("reasoning_steps", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_reasoning_steps_external_id"))
+        batch_op.drop_index("ix_reasoning_steps_external_id")
 
     op.drop_table("reasoning_steps")
     with op.batch_alter_table("rating_queue_items", schema=None) as batch_op:
@@ -1637,7 +1662,7 @@ def downgrade() -> None:
 
     op.drop_table("model_alias_changes")
     with op.batch_alter_table("interactions", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_interactions_user_pseudonym"))
+        batch_op.drop_index("ix_interactions_user_pseudonym")
         batch_op.drop_index(batch_op.f("ix_interactions_prompt_hash"))
         batch_op.drop_index(batch_op.f("ix_interactions_occurred_at"))
         batch_op.drop_index("ix_interactions_chat")
@@ -1716,6 +1741,9 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_jobs_created_by"))
 
     op.drop_table("jobs")
+    with op.batch_alter_table("idempotency_keys", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_idempotency_keys_created_at"))
+
     op.drop_table("idempotency_keys")
     with op.batch_alter_table("erasures", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_erasures_requested_by"))

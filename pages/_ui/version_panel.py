@@ -8,6 +8,7 @@ from typing import Literal
 import pandas as pd
 import streamlit as st
 
+from pages._ui.guard import require_page
 from pages._ui.messages import plain, reporting
 from pages._ui.state import notify
 from rlhf_core.accounts.permissions import Actor, Permission
@@ -27,6 +28,7 @@ MEASURES = [
     ("Calibration error (lower is better)", "ece", "uncalibrated_ece", "before calibration"),
 ]
 KIB = 1024
+NONE_THERE = "–"  # noqa: RUF001 - an empty cell; Streamlit's own word for it is "None"
 
 
 def badges_of(version: ModelVersionView, previous: uuid.UUID | None) -> list[Badge]:
@@ -79,6 +81,7 @@ def show_version_table(
             "Made": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC"),
             "AUC": figures, "Accuracy": figures, "Brier": figures, "ECE": figures,
         },
+        placeholder=NONE_THERE,
         on_select=choose,
         selection_mode="single-row",
         selection_default={"selection": {"rows": [ids.index(selected)]}},
@@ -134,6 +137,7 @@ def _show_measures(version: ModelVersionView) -> None:
         pd.DataFrame(rows),
         hide_index=True,
         column_config={"This version": figures, "Baseline": figures},
+        placeholder=NONE_THERE,
         key=f"measures_{version.id}",
         alt=f"Figures of {version.name} beside their baselines",
     )
@@ -176,6 +180,7 @@ def show_notes(version: ModelVersionView, actor: Actor) -> None:
     with st.form(f"notes_{version.id}", border=False):
         notes = st.text_area("Notes", version.notes or "", height=80)
         if st.form_submit_button("Save notes", key="save_notes"):
+            actor = require_page(Permission.PROMOTE_MODELS)
             with get_store().writing() as db:
                 set_notes(db, version.id, actor=actor, notes=notes)
             notify("Notes saved.")

@@ -50,7 +50,8 @@ try:
     total = read_num_interactions(actor)
     if item is not None and total <= done:  # there is more than was counted: it came just now
         read_num_interactions.clear()
-        total = max(done, read_num_interactions(actor))
+        total = read_num_interactions(actor)
+    total = max(done, total)
 except RlhfError as error:
     st.title("Rate")
     show_error(error)

@@ -40,6 +40,7 @@ def forget_question() -> None:
 
 def move(change: Callable[..., AliasView], *target: object, reason: str, revision: int) -> None:
     """Move the alias; a lost race stays in the dialog as a sentence."""
+    actor = require_page(Permission.PROMOTE_MODELS)  # a dialog reruns without the page's guard
     try:
         with get_store().writing() as db:
             moved = change(db, *target, actor=actor, reason=reason, expected_revision=revision)

@@ -13,10 +13,10 @@ from pages._ui.job_panel import (
     show_job_head,
     show_job_table,
 )
-from pages._ui.messages import empty_state, plain, reporting
+from pages._ui.messages import empty_state, plain, reporting, show_error
 from pages._ui.state import notify, show_notices
 from rlhf_core.accounts.permissions import Permission
-from rlhf_core.errors import RlhfError
+from rlhf_core.errors import NotFound, RlhfError
 from rlhf_core.jobs.service import JobView, cancel_job, get_job, list_jobs, retry_job
 from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import JobState
@@ -28,7 +28,10 @@ def read_jobs() -> list[JobView]:
 
 
 def choose_job(jobs: list[JobView]) -> JobView:
-    """The run of `?run=`, also an old one that is not in the list; else the newest."""
+    """The run of `?run=`, also an old one that is not in the list; else the newest.
+
+    Where no run has that id, it says so.
+    """
     wanted = st.query_params.get("run", "")
     for job in jobs:
         if str(job.id) == wanted:
@@ -38,10 +41,14 @@ def choose_job(jobs: list[JobView]) -> JobView:
             return get_job(db, uuid.UUID(wanted))
     except ValueError:
         return jobs[0]
+    except NotFound as error:
+        show_error(error)
+        return jobs[0]
 
 
 def act(change: Callable[..., JobView], job_id: uuid.UUID, said: str) -> None:
     """Change one run; what came of it shows after the next rerun."""
+    actor = require_page(Permission.RUN_JOBS)  # fragment and dialog rerun without the page's guard
     try:
         with get_store().writing() as db:
             change(db, job_id, actor=actor)
@@ -84,6 +91,7 @@ def show_actions(job: JobView) -> None:
 
 
 def show_runs(seen: list[JobView]) -> None:
+    require_page(Permission.RUN_JOBS)  # a fragment ticks without the page's guard
     with reporting():
         jobs = read_jobs()
         selected = choose_job(jobs)
@@ -95,7 +103,7 @@ def show_runs(seen: list[JobView]) -> None:
             st.rerun()  # the last run has ended, or the first has begun: tick otherwise
 
 
-actor = require_page(Permission.RUN_JOBS)
+require_page(Permission.RUN_JOBS)
 CONFIRM = "run_to_cancel"  # holds the id of the run that the dialog asks about
 st.title("Runs")
 show_notices()

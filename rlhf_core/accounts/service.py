@@ -170,9 +170,14 @@ def get_enabled_account(db: Session, name: str) -> AccountView:
     return _view(row)
 
 
+def is_account_name(name: str) -> bool:
+    """Whether an account may bear the name: 1 to `MAX_NAME_CHARS` printable characters."""
+    return 0 < len(name) <= MAX_NAME_CHARS and name.isprintable()
+
+
 def _new_row(name: str, role: Role) -> dict[str, object]:
     cleaned = name.strip()
-    if not cleaned or len(cleaned) > MAX_NAME_CHARS or not cleaned.isprintable():
+    if not is_account_name(cleaned):
         raise InvalidInput(
             f"name: {cleaned[:40]!r} is no account name; "
             f"use 1 to {MAX_NAME_CHARS} printable characters",

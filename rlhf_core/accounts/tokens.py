@@ -129,12 +129,31 @@ def revoke_token(db: Session, token_id: uuid.UUID, *, actor: Actor) -> TokenView
 
 
 def create_sign_in_link(
-    db: Session, *, actor: Actor, account_name: str, valid_s: float = LINK_VALID_S
+    db: Session,
+    *,
+    actor: Actor,
+    account_name: str,
+    valid_s: float = LINK_VALID_S,
+    name: str | None = None,
 ) -> str:
-    """The secret of a link (`/login?token=...`) that signs the account in once."""
+    """The secret of a link (`/login?token=...`) that signs the account in once.
+
+    Of the links of one `name`, whosever they are, only the newest works.
+    """
     require(actor, Permission.MANAGE_ACCOUNTS)
     account = get_enabled_account(db, account_name)
-    _, secret = _add(db, account.id, TokenKind.SIGN_IN_LINK, valid_s=valid_s)
+    if name is not None:
+        db.execute(
+            sa.update(Token)
+            .where(
+                Token.kind == TokenKind.SIGN_IN_LINK,
+                Token.name == name,
+                Token.used_at.is_(None),
+                Token.revoked_at.is_(None),
+            )
+            .values(revoked_at=utcnow())
+        )
+    _, secret = _add(db, account.id, TokenKind.SIGN_IN_LINK, valid_s=valid_s, name=name)
     record_event(
         db, actor=actor, action="account.create_link", target_kind="account", target_id=account.id
     )
@@ -177,7 +196,7 @@ def redeem_sign_in_link(db: Session, secret: str) -> str:
         )
     if account is None:
         raise Forbidden(
-            "This sign-in link was used already or has expired; "
+            "This sign-in link was used already, has expired, or a newer one replaced it; "
             "get a new one with `python -m rlhf_core user link NAME`."
         )
     return create_session(db, actor=Actor(account.name, account.role, account.id))

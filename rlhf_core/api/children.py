@@ -69,31 +69,38 @@ class Children:
 
     def _keep_running(self, name: str, command: Sequence[str]) -> None:
         pause_s = FIRST_PAUSE_S
-        while True:
-            with self._lock:
-                if self._stopping.is_set():
-                    return
-                # a group of its own: Ctrl-C in the terminal is for us, we end the child in order
-                process = subprocess.Popen(  # noqa: S603 - our own command
-                    command, stdin=subprocess.PIPE, cwd=self._work_dir, process_group=0
-                )
-                self._running[name] = process
+        while not self._stopping.is_set():
             started = time.monotonic()
-            code = process.wait()
-            with self._lock:
-                self._running.pop(name, None)
-            _close_stdin(process)
+            try:
+                ended = self._run_once(name, command)
+            except OSError as error:  # no memory or no file handle now: there may be one later
+                ended = f"could not start ({error})"
             if self._stopping.is_set():
                 return
-            _kill_group(process)  # what it may have left behind
             if time.monotonic() - started > HEALTHY_AFTER_S:
                 pause_s = FIRST_PAUSE_S
-            logger.warning(
-                "The %s process ended (code %d); starting it again in %g s.", name, code, pause_s
-            )
+            logger.warning("The %s process %s; starting it again in %g s.", name, ended, pause_s)
             if self._stopping.wait(pause_s):
                 return
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _run_once(self, name: str, command: Sequence[str]) -> str:
+        """Run the command until it ends; say how it did."""
+        with self._lock:
+            if self._stopping.is_set():
+                return "was not started"
+            # a group of its own: Ctrl-C in the terminal is for us, we end the child in order
+            process = subprocess.Popen(  # noqa: S603 - our own command
+                command, stdin=subprocess.PIPE, cwd=self._work_dir, process_group=0
+            )
+            self._running[name] = process
+        code = process.wait()
+        with self._lock:
+            self._running.pop(name, None)
+        _close_stdin(process)
+        if not self._stopping.is_set():
+            _kill_group(process)  # what it may have left behind
+        return f"ended (code {code})"
 
 
 def core_command(*arguments: str) -> list[str]:

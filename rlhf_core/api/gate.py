@@ -1,4 +1,8 @@
-"""The gate: outermost, for HTTP and websockets, all verbs. What is not listed needs a session."""
+"""The gate: outermost, for HTTP and websockets, all verbs. What is not listed needs a session.
+
+A websocket, and a request that may change something, also has to come from a page of this site:
+browsers send the cookie along from every other port of this host.
+"""
 
 from urllib.parse import quote
 
@@ -6,7 +10,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from rlhf_core.api.auth import find_signed_in
+from rlhf_core.api.auth import find_signed_in, is_same_site
 from rlhf_core.api.errors import error_response
 from rlhf_core.errors import Unavailable
 
@@ -33,21 +37,30 @@ class Gate:
             await self._app(scope, receive, send)
             return
         try:
-            if await find_signed_in(HTTPConnection(scope)) is not None:
+            connection = HTTPConnection(scope)
+            is_signed_in = await find_signed_in(connection) is not None
+            is_reading = is_http and scope["method"] in ("GET", "HEAD")
+            if is_signed_in and (is_reading or is_same_site(connection.headers)):
                 await self._app(scope, receive, send)
                 return
-            refusal = _refuse(scope) if is_http else None
+            refusal, code = (_refuse_foreign(), 4403) if is_signed_in else (_refuse(scope), 4401)
         except Unavailable as error:
-            refusal = error_response(503, "Unavailable", str(error)) if is_http else None
-        if refusal is None:
-            await receive()  # "websocket.connect"
-            await send({"type": "websocket.close", "code": 4401})
+            refusal, code = error_response(503, "Unavailable", str(error)), 1013
+        if is_http:
+            await refusal(scope, receive, send)
             return
-        await refusal(scope, receive, send)
+        await receive()  # "websocket.connect"
+        await send({"type": "websocket.close", "code": code})
+
+
+def _refuse_foreign() -> Response:
+    return error_response(
+        403, "Forbidden", "This request came from another site; use the dashboard's own pages."
+    )
 
 
 def _refuse(scope: Scope) -> Response:
-    is_page = scope["method"] in ("GET", "HEAD") and not scope["path"].startswith(
+    is_page = scope.get("method") in ("GET", "HEAD") and not scope["path"].startswith(
         ("/_stcore", "/media")
     )
     if not is_page:

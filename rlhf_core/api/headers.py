@@ -80,29 +80,34 @@ class BodyLimit:
         )
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         seen = 0
-        is_answered = is_complete = False
+        is_answered = is_complete = is_too_large = False
 
         async def receive_counted() -> Message:
-            nonlocal seen, is_complete
+            nonlocal seen, is_complete, is_too_large
             message = await receive()
             seen += len(message.get("body", b""))
             is_complete = not message.get("more_body", False)
             if seen > limit:
+                is_too_large = True
                 raise _BodyTooLarge
             return message
 
         async def send_noted(message: Message) -> None:
             nonlocal is_answered
+            if is_too_large and not is_answered:
+                return  # the app took our exception for a broken body: ours is the right answer
             is_answered = True
             await send(message)
 
         try:
             if declared.isdigit() and int(declared) > limit:
-                raise _BodyTooLarge
-            await self._app(scope, receive_counted, send_noted)
-        except _BodyTooLarge:
-            if is_answered:
+                is_too_large = True
+            else:
+                await self._app(scope, receive_counted, send_noted)
+        except Exception:
+            if is_answered or not is_too_large:
                 raise
+        if is_too_large and not is_answered:
             while not is_complete and seen <= DRAIN_BYTES:
                 message = await receive()
                 seen += len(message.get("body", b""))

@@ -1,6 +1,7 @@
 """`Idempotency-Key`: the repetition of a request gets the answer of the first, and does nothing."""
 
 import hashlib
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,12 +17,16 @@ from rlhf_core.api.writer import Writer
 from rlhf_core.clock import utcnow
 from rlhf_core.errors import Conflict, InvalidInput
 from rlhf_core.store.tables import IdempotencyKey
-from rlhf_core.store.upsert import insert_if_absent
+from rlhf_core.store.upsert import changed_rows, insert_if_absent
 
 HEADER = "Idempotency-Key"
 MAX_KEY_CHARS = 200
 KEPT_DAYS = 7
 MAX_TRIES = 3
+FORGET_EVERY, FORGET_AT_ONCE = 500, 1_000
+"""After so many answers, so many old ones are deleted: always quick, and more than are added."""
+
+_num_stored = itertools.count(1)
 
 KeyHeader = Annotated[
     str | None,
@@ -98,6 +103,8 @@ async def answer_once(
         }
         if insert_if_absent(db, IdempotencyKey, [row]) == 0:
             raise _Raced  # rolls our work back; the next try finds the other's answer
+        if next(_num_stored) % FORGET_EVERY == 0:
+            forget_old_answers(db)
         return answer
 
     for _ in range(MAX_TRIES):
@@ -109,10 +116,13 @@ async def answer_once(
 
 
 def forget_old_answers(db: Session) -> int:
-    """Delete answers older than `KEPT_DAYS`; return how many."""
-    result = db.execute(
-        sa.delete(IdempotencyKey).where(
-            IdempotencyKey.created_at < utcnow() - timedelta(days=KEPT_DAYS)
-        )
+    """Delete up to `FORGET_AT_ONCE` answers older than `KEPT_DAYS`; return how many."""
+    row_id = sa.tuple_(IdempotencyKey.account_id, IdempotencyKey.key)
+    old = (
+        sa.select(IdempotencyKey.account_id, IdempotencyKey.key)
+        .where(IdempotencyKey.created_at < utcnow() - timedelta(days=KEPT_DAYS))
+        .limit(FORGET_AT_ONCE)
+        .with_for_update(skip_locked=True)  # two at once delete other rows
     )
-    return int(getattr(result, "rowcount", 0))
+    delete = sa.delete(IdempotencyKey).where(row_id.in_(old))
+    return changed_rows(db.execute(delete.execution_options(synchronize_session=False)))

@@ -5,13 +5,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+import anyio
+import anyio.to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from rlhf_core.accounts.service import authenticate
+from rlhf_core.accounts.service import authenticate, is_account_name
 from rlhf_core.accounts.tokens import (
     SESSION_VALID_S,
     create_session,
@@ -27,6 +29,8 @@ from rlhf_core.store.engine import get_store
 
 FAILURES_ALLOWED, FAILURES_WITHIN_S = 5, 60.0
 MAX_NAMES_WATCHED = 10_000
+MAX_CHECKS = 2
+"""Slow password checks at once; those that wait must not take the threads that all others need."""
 
 LOGO_HIDDEN = LOGO.replace("<svg ", '<svg aria-hidden="true" ')
 FOREIGN = "This request came from another site. Sign in here."
@@ -35,28 +39,39 @@ TOO_OFTEN = "Too many wrong passwords for this name. Wait a minute, then try aga
 
 
 class Throttle:
-    """Counts failures by key; in `FAILURES_WITHIN_S` seconds only so many are allowed."""
+    """Counts failures by key; in `FAILURES_WITHIN_S` seconds only so many are allowed.
+
+    A try counts as a failure from its start on, so that many at once are no way around it.
+    """
 
     def __init__(self) -> None:
-        self._failures: dict[str, deque[float]] = {}
+        self._failures: dict[str, deque[float]] = {}  # the key that tried last comes last
 
-    def is_shut(self, key: str) -> bool:
-        """Whether the key has failed too often just now."""
-        failures = self._failures.get(key)
-        return failures is not None and (
-            len(failures) == FAILURES_ALLOWED and failures[0] > time.monotonic() - FAILURES_WITHIN_S
-        )
+    def admit(self, key: str) -> float | None:
+        """The mark of a try, to take it back with; None where the key has failed too often."""
+        now = time.monotonic()
+        failures = self._failures.pop(key, None) or deque(maxlen=FAILURES_ALLOWED)
+        self._failures[key] = failures
+        if len(failures) == FAILURES_ALLOWED and failures[0] > now - FAILURES_WITHIN_S:
+            return None
+        failures.append(now)
+        if len(self._failures) > MAX_NAMES_WATCHED:
+            del self._failures[next(iter(self._failures))]
+        return now
 
-    def note_failure(self, key: str) -> None:
-        """Count one failure of the key."""
-        if len(self._failures) >= MAX_NAMES_WATCHED:
-            self._failures.clear()
-        self._failures.setdefault(key, deque(maxlen=FAILURES_ALLOWED)).append(time.monotonic())
+    def take_back(self, key: str, mark: float) -> None:
+        """That try was no failure."""
+        failures = self._failures.get(key, deque())
+        if mark in failures:
+            failures.remove(mark)
+        if not failures:
+            self._failures.pop(key, None)
 
 
 def create_sign_in_routes() -> list[Route]:
     """The routes `/login` and `/logout`."""
     throttle = Throttle()
+    places = anyio.CapacityLimiter(MAX_CHECKS)
 
     async def show_sign_in(request: Request) -> Response:
         """The form; with `?token=...` the link is redeemed.
@@ -84,13 +99,21 @@ def create_sign_in_routes() -> list[Route]:
         if link := _field(form, "token"):
             return await _answer(_redeem, link, after=after, is_secure=is_secure)
         name = _field(form, "name").strip()
-        if throttle.is_shut(name):
+        if not is_account_name(name):  # nobody's: neither stored, looked up nor shown
+            return _page(after, message=WRONG, status=401)
+        mark = throttle.admit(name)
+        if mark is None:
             return _page(after, message=TOO_OFTEN, status=429, name=name)
         response = await _answer(
-            _check_password, name, _field(form, "password"), after=after, is_secure=is_secure
+            _check_password,
+            name,
+            _field(form, "password"),
+            after=after,
+            is_secure=is_secure,
+            places=places,
         )
-        if response.status_code == 401:
-            throttle.note_failure(name)
+        if response.status_code != 401:
+            throttle.take_back(name, mark)
         return response
 
     return [
@@ -154,11 +177,15 @@ def _check_password(name: str, password: str) -> str | None:
 
 
 async def _answer(
-    check: Callable[..., str | None], *credentials: str, after: str, is_secure: bool
+    check: Callable[..., str | None],
+    *credentials: str,
+    after: str,
+    is_secure: bool,
+    places: anyio.CapacityLimiter | None = None,
 ) -> Response:
     name = credentials[0] if len(credentials) == 2 else ""
     try:
-        secret = await run_in_threadpool(check, *credentials)
+        secret = await anyio.to_thread.run_sync(check, *credentials, limiter=places)
     except RlhfError as error:
         return _page(after, message=str(error), status=403, name=name)
     if secret is None:

@@ -13,10 +13,13 @@ from rlhf_core.store import migrate
 from rlhf_core.store.engine import Store
 
 FIRST_LINK_VALID_S = 24 * 3600
+FIRST_LINK = "printed at the start"
 
 
 def prepare(store: Store, settings: Settings) -> str:
     """Bring the database into order; return the secret of a sign-in link for an admin.
+
+    The links of earlier starts stop to work.
 
     Raises:
         RlhfError: schema or key are not this code's, or the database does not answer.
@@ -30,7 +33,11 @@ def prepare(store: Store, settings: Settings) -> str:
         forget_old_answers(db)
         admin = service.ensure_first_admin(db)
         return tokens.create_sign_in_link(
-            db, actor=SYSTEM, account_name=admin.name, valid_s=FIRST_LINK_VALID_S
+            db,
+            actor=SYSTEM,
+            account_name=admin.name,
+            valid_s=FIRST_LINK_VALID_S,
+            name=FIRST_LINK,
         )
 
 

@@ -117,8 +117,8 @@ class Message(Draft):
 class SpanDraft(Draft):
     """A tagged part of the completion: characters start_at (in) to end_at (out)."""
 
-    start_at: int = Field(ge=0)
-    end_at: int = Field(gt=0)
+    start_at: int = Field(ge=0, le=MAX_TEXT_BYTES)
+    end_at: int = Field(gt=0, le=MAX_TEXT_BYTES)
     tag: Label
     note: Comment | None = None
 
@@ -143,7 +143,7 @@ class FeedbackDraft(Draft):
     correction: Text | None = None
     aspects: dict[Label, Rating] = Field(default_factory=dict, max_length=50)
     spans: list[SpanDraft] = Field(default_factory=list, max_length=200)
-    step: int | None = Field(default=None, ge=0)
+    step: int | None = Field(default=None, ge=0, le=MAX_STEPS - 1)
     rater: Name | None = None
     rater_kind: RaterKind = RaterKind.SME
     occasion: int = Field(default=0, ge=0, le=1000)

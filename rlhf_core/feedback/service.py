@@ -69,8 +69,11 @@ def create_interaction(
 
     Where `(source, identity)` exists already, the stored one is returned as it is; of the draft's
     feedback only what is missing is added, so that a repeated request reverts no later edit.
+    To rate as oneself takes the permission to rate, here too.
     """
     require(actor, Permission.WRITE_INTERACTIONS)
+    for feedback in draft.feedback:
+        _require_voice(actor, feedback)
     interaction_id = new_id()
     occurred_at = draft.occurred_at or utcnow()
     identity = draft.identity()
@@ -144,8 +147,7 @@ def submit_feedback(
             nothing is said.
         Conflict: `draft.external_id` names the feedback of another target or rater already.
     """
-    for_others = draft.rater is not None or draft.rater_kind is RaterKind.END_USER
-    require(actor, Permission.WRITE_INTERACTIONS if for_others else Permission.RATE)
+    _require_voice(actor, draft)
     if step_id is not None:
         position = get_step_position(db, interaction_id, step_id)
         if draft.step not in (None, position):
@@ -206,6 +208,11 @@ def get_step_position(db: Session, interaction_id: uuid.UUID, step_id: uuid.UUID
             f"step {step_id} belongs to another interaction than {interaction_id}.", field="step_id"
         )
     raise NotFound(f"There is no step {step_id}; store it with its interaction first.")
+
+
+def _require_voice(actor: Actor, draft: FeedbackDraft) -> None:
+    for_others = draft.rater is not None or draft.rater_kind is RaterKind.END_USER
+    require(actor, Permission.WRITE_INTERACTIONS if for_others else Permission.RATE)
 
 
 def _insert_steps(

@@ -28,7 +28,10 @@ KNOWN_NAMES: dict[str, tuple[str, ...]] = {
     "rating": ("rating", "score", "stars", "feedback_score"),
     "thumb": ("thumb", "feedback_type", "vote", "liked", "sentiment"),
     "comment": ("comment", "feedback_text", "reason", "note", "explanation"),
-    "rater": ("rater", "rater_id", "annotator", "annotator_id", "worker_id", "labeler", "labeller"),
+    "rater": (
+        "rater", "rater_id", "annotator", "annotator_id", "reviewer", "reviewer_id", "worker_id",
+        "labeler", "labeller",
+    ),
     "duration_s": ("duration_s", "duration", "seconds", "seconds_on_page"),
     "feedback.external_id": ("rating_id", "feedback_id", "annotation_id", "judgment_id"),
     "feedback.occurred_at": (

@@ -13,7 +13,7 @@ import struct
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
@@ -34,28 +34,27 @@ def open_crew(recipe: Recipe, num_workers: int) -> Iterator["Crew"]:
     """A crew of `num_workers` processes; with 0 the work is done in this one."""
     if num_workers == 0:
         with open_preparer(recipe) as preparer:
-            yield Crew(lambda chunk: [_prepare(preparer, n, raw) for n, raw in chunk.rows], 0)
+            yield Crew(0, here=lambda chunk: [_prepare(preparer, *row) for row in chunk.rows])
         return
     children: list[subprocess.Popen[bytes]] = []
     idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
 
-    def ask(chunk: Chunk) -> list[PreparedLine]:
+    def ask(chunk: Chunk) -> bytes:
         child = idle.get()
         try:
             _send(child.stdin, _pack(chunk))
-            answer = _receive(child.stdout)
+            return _receive(child.stdout)
         except (OSError, EOFError) as error:
             raise Unavailable("A process of the import ended; start the import again.") from error
         finally:
             idle.put(child)
-        return [from_plain(line) for line in marshal.loads(answer)]  # noqa: S302 - from our own child
 
     try:
         children += [_start(recipe) for _ in range(num_workers)]
         for child in children:
             _wait_until_ready(child)
             idle.put(child)
-        yield Crew(ask, num_workers)
+        yield Crew(num_workers, ask=ask)
     finally:
         for child in children:
             child.kill()
@@ -73,7 +72,7 @@ def calm_collector() -> Iterator[None]:
     It would go through them again and again, for a fifth of the time, and find nothing.
     """
     before = gc.get_threshold()
-    gc.set_threshold(50_000, 50, 100)
+    gc.set_threshold(200_000, 50, 100)
     try:
         yield
     finally:
@@ -83,30 +82,47 @@ def calm_collector() -> Iterator[None]:
 class Crew:
     """Prepares chunks, in order, a few ahead of who takes them."""
 
-    def __init__(self, ask: Any, num_workers: int) -> None:
-        self._ask = ask
+    def __init__(
+        self,
+        num_workers: int,
+        *,
+        here: Callable[[Chunk], list[PreparedLine]] | None = None,
+        ask: Callable[[Chunk], bytes] | None = None,
+    ) -> None:
         self._num_workers = num_workers
+        self._here = here
+        self._ask = ask
 
     def prepare(self, chunks: Iterable[Chunk]) -> Iterator[Prepared]:
         """Each chunk with its prepared lines."""
-        if self._num_workers == 0:
+        if self._here is not None:
             for chunk in chunks:
-                yield chunk, self._ask(chunk)
-            return
-        waiting: deque[tuple[Chunk, Future[list[PreparedLine]]]] = deque()
+                yield chunk, self._here(chunk)
+        elif self._ask is not None:
+            yield from self._prepare_elsewhere(chunks, self._ask)
+
+    def _prepare_elsewhere(
+        self, chunks: Iterable[Chunk], ask: Callable[[Chunk], bytes]
+    ) -> Iterator[Prepared]:
+        waiting: deque[tuple[Chunk, Future[bytes]]] = deque()
         with ThreadPoolExecutor(self._num_workers) as threads:
             try:
                 for chunk in chunks:
-                    waiting.append((chunk, threads.submit(self._ask, chunk)))
+                    waiting.append((chunk, threads.submit(ask, chunk)))
                     if len(waiting) > self._num_workers + 2:
-                        first, future = waiting.popleft()
-                        yield first, future.result()
+                        yield _take_first(waiting)
                 while waiting:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
+                    yield _take_first(waiting)
             finally:
                 for _chunk, future in waiting:
                     future.cancel()
+
+
+def _take_first(waiting: deque[tuple[Chunk, Future[bytes]]]) -> Prepared:
+    """The oldest answer, unpacked here: in the thread it would fight for the interpreter's lock."""
+    chunk, future = waiting.popleft()
+    lines = marshal.loads(future.result())  # noqa: S302 - from our own child
+    return chunk, [from_plain(line) for line in lines]
 
 
 def _prepare(preparer: Any, number: int, raw: Any) -> PreparedLine:

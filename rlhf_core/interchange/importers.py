@@ -31,7 +31,7 @@ from rlhf_core.store.bulk import to_moment_text
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import ImportFormat
 
-BATCH_ROWS = 5_000
+BATCH_ROWS = 10_000
 SMALL_FILE_BYTES = 8_000_000
 MAX_SOURCE_CHARS = 200
 

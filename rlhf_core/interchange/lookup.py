@@ -4,6 +4,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,14 +12,12 @@ from sqlalchemy.orm import Session
 
 from rlhf_core.interchange.prepare import KeyPair
 from rlhf_core.store.base import table_of
-from rlhf_core.store.bulk import in_slices
-from rlhf_core.store.tables import Comparison, Feedback, Interaction, Rater, ReasoningStep
+from rlhf_core.store.bulk import find_rows, in_slices
+from rlhf_core.store.tables import Comparison, Feedback, ReasoningStep
 
-INTERACTION = table_of(Interaction)
 STEP = table_of(ReasoningStep)
 FEEDBACK = table_of(Feedback)
 COMPARISON = table_of(Comparison)
-RATER = table_of(Rater)
 
 Slot = tuple[str, str | None, str]
 """What feedback is on and whose: (interaction, step or None, rater); of a comparison (left, right,
@@ -34,27 +33,16 @@ class Target:
     completion: str
     day: str
     step_ids: list[str] = field(default_factory=list)
-    is_stored: bool = False
 
 
 def find_targets(db: Session, keys: Iterable[KeyPair]) -> dict[KeyPair, Target]:
-    """The stored interactions among these, with their steps."""
-    columns = (
-        INTERACTION.c.external_id,
-        INTERACTION.c.id,
-        INTERACTION.c.prompt_hash,
-        INTERACTION.c.completion,
-        INTERACTION.c.occurred_at,
-    )
+    """The stored interactions among these, without their steps."""
+    columns = ("external_id", "id", "prompt_hash", "completion", "occurred_at")
     found: dict[KeyPair, Target] = {}
     for source, names in _by_source(keys):
-        for part in in_slices(names):
-            query = sa.select(*columns).where(
-                INTERACTION.c.source == source, INTERACTION.c.external_id.in_(part)
-            )
-            for name, key, prompt_hash, completion, moment in db.execute(query):
-                day = moment.date().isoformat()
-                found[source, name] = Target(key.hex, prompt_hash, completion, day, is_stored=True)
+        rows = find_rows(db, "interactions", columns, "external_id", names, source=source)
+        for name, own, prompt_hash, completion, moment in rows:
+            found[source, name] = Target(_hex(own), prompt_hash, completion, _day(moment))
     return found
 
 
@@ -73,24 +61,21 @@ def load_steps(db: Session, targets: Iterable[Target]) -> None:
 
 def find_feedback(db: Session, keys: Iterable[KeyPair]) -> dict[KeyPair, str]:
     """The stored feedback among these, with the interaction it is on."""
-    return _find_owners(db, FEEDBACK, FEEDBACK.c.interaction_id, keys)
+    return _find_owners(db, "feedback", "interaction_id", keys)
 
 
 def find_comparisons(db: Session, keys: Iterable[KeyPair]) -> dict[KeyPair, str]:
     """The stored comparisons among these, with the left interaction."""
-    return _find_owners(db, COMPARISON, COMPARISON.c.left_interaction_id, keys)
+    return _find_owners(db, "comparisons", "left_interaction_id", keys)
 
 
 def _find_owners(
-    db: Session, table: sa.Table, owner: sa.Column[Any], keys: Iterable[KeyPair]
+    db: Session, table: str, owner: str, keys: Iterable[KeyPair]
 ) -> dict[KeyPair, str]:
     found: dict[KeyPair, str] = {}
     for source, names in _by_source(keys):
-        for part in in_slices(names):
-            query = sa.select(table.c.external_id, owner).where(
-                table.c.source == source, table.c.external_id.in_(part)
-            )
-            found.update(((source, name), key.hex) for name, key in db.execute(query))
+        rows = find_rows(db, table, ("external_id", owner), "external_id", names, source=source)
+        found.update(((source, name), _hex(own)) for name, own in rows)
     return found
 
 
@@ -134,11 +119,8 @@ def find_comparison_occasions(db: Session, lefts: Iterable[str]) -> dict[Slot, s
 
 def find_raters(db: Session, pseudonyms: Iterable[str]) -> dict[str, str]:
     """The ids of the stored raters among these pseudonyms."""
-    found: dict[str, str] = {}
-    for part in in_slices(pseudonyms):
-        query = sa.select(RATER.c.pseudonym, RATER.c.id).where(RATER.c.pseudonym.in_(part))
-        found.update((name, key.hex) for name, key in db.execute(query))
-    return found
+    rows = find_rows(db, "raters", ("pseudonym", "id"), "pseudonym", pseudonyms)
+    return {name: _hex(own) for name, own in rows}
 
 
 def _by_source(keys: Iterable[KeyPair]) -> Iterable[tuple[str, list[str]]]:
@@ -150,3 +132,13 @@ def _by_source(keys: Iterable[KeyPair]) -> Iterable[tuple[str, list[str]]]:
 
 def _ids(values: Iterable[str]) -> list[Any]:
     return [uuid.UUID(hex=value) for value in values]
+
+
+def _hex(own: uuid.UUID | str) -> str:
+    return own if isinstance(own, str) else own.hex
+
+
+def _day(moment: datetime | str) -> str:
+    if isinstance(moment, str):
+        return moment[:10]
+    return moment.astimezone(UTC).date().isoformat()

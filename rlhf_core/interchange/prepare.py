@@ -87,8 +87,10 @@ class PreparedLine(NamedTuple):
     @property
     def num_rows(self) -> int:
         """About how many database rows it makes."""
-        steps = sum(len(item.steps) for item in self.interactions)
-        return len(self.interactions) + steps + len(self.feedback) + len(self.comparisons)
+        count = len(self.interactions) + len(self.feedback) + len(self.comparisons)
+        for item in self.interactions:
+            count += len(item.steps)
+        return count
 
 
 INTERACTION_COLUMNS = (
@@ -310,9 +312,9 @@ def as_plain(line: PreparedLine) -> tuple[Any, ...]:
     return (
         line.number,
         line.reason,
-        [tuple(item) for item in line.interactions],
-        [tuple(item) for item in line.feedback],
-        [tuple(item) for item in line.comparisons],
+        list(map(tuple, line.interactions)),
+        list(map(tuple, line.feedback)),
+        list(map(tuple, line.comparisons)),
     )
 
 
@@ -322,7 +324,7 @@ def from_plain(line: tuple[Any, ...]) -> PreparedLine:
     return PreparedLine(
         number,
         reason,
-        tuple(PreparedInteraction(*item) for item in interactions),
-        tuple(PreparedFeedback(*item) for item in feedback),
-        tuple(PreparedComparison(*item) for item in comparisons),
+        tuple(map(PreparedInteraction._make, interactions)),
+        tuple(map(PreparedFeedback._make, feedback)),
+        tuple(map(PreparedComparison._make, comparisons)),
     )

@@ -9,7 +9,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from rlhf_core.clock import new_hex_ids
@@ -32,7 +31,6 @@ from rlhf_core.store.engine import Store
 from rlhf_core.store.queries.dirty_days import mark_days_dirty
 
 MAX_TRIES = 8
-KEPT_RATERS = 50_000
 
 
 class Outcome(Enum):
@@ -67,7 +65,6 @@ class Writer:
         self._store = store
         self._trial = trial
         self._now = now
-        self._raters: dict[str, str] = {}
         self.counts = RowCounts()
 
     def write(
@@ -80,14 +77,12 @@ class Writer:
         for _ in range(MAX_TRIES):
             try:
                 with self._sessions() as sessions:
-                    outcomes, counts, raters = self._write(sessions, lines, is_last)
+                    outcomes, counts = self._write(sessions, lines, is_last)
             except Exception as error:
                 if not is_race(error) and not is_race(error.__cause__ or error):
                     raise
-                self._raters.clear()
                 continue
             self.counts.add(counts)
-            self._raters.update(raters)
             return outcomes
         raise Unavailable("Other writers were in the way of the import; start it again.")
 
@@ -102,16 +97,14 @@ class Writer:
 
     def _write(
         self, sessions: list[Session], lines: Sequence[PreparedLine], is_last: bool
-    ) -> tuple[list[tuple[Outcome, str | None]], RowCounts, dict[str, str]]:
+    ) -> tuple[list[tuple[Outcome, str | None]], RowCounts]:
         known = self._load_known(sessions, lines)
         db = sessions[-1]
         kinds = dict(item.rater for line in lines for item in line.feedback)
         kinds.update(item.rater for line in lines for item in line.comparisons)
-        known.raters = {name: self._raters[name] for name in kinds if name in self._raters}
-        missing = kinds.keys() - known.raters.keys()
         for session in sessions:
-            known.raters.update(lookup.find_raters(session, missing))
-        unknown = sorted(missing - known.raters.keys())
+            known.raters.update(lookup.find_raters(session, kinds))
+        unknown = sorted(kinds.keys() - known.raters.keys())
         known.raters.update(zip(unknown, new_hex_ids(len(unknown)), strict=True))
         self._load_occasions(sessions, lines, known)
         plan = BatchPlan(known, self._now)
@@ -127,20 +120,18 @@ class Writer:
             num_comparisons=len(added.comparisons),
             num_raters=len(fresh),
         )
-        if len(self._raters) > KEPT_RATERS:
-            self._raters.clear()
-        not_stored = set(unknown) - set(fresh)
-        return outcomes, counts, {n: i for n, i in known.raters.items() if n not in not_stored}
+        return outcomes, counts
 
     def _load_known(self, sessions: list[Session], lines: Sequence[PreparedLine]) -> Known:
         keys = keys_of(lines)
         known = Known(targets={}, feedback={}, comparisons={}, raters={})
+        comparisons = {item.key for line in lines for item in line.comparisons}
         for db in sessions:
             targets = lookup.find_targets(db, keys)
             known.targets.update(targets)
-            lookup.load_steps(
-                db, (known.targets[key] for key in _need_steps(lines) & targets.keys())
-            )
+            if targets:
+                stepped = _need_steps(lines) & targets.keys()
+                lookup.load_steps(db, (targets[key] for key in stepped))
             # A hash of the content names the interaction too: it cannot be known where that is new.
             feedback = {
                 item.key
@@ -149,13 +140,14 @@ class Writer:
                 if item.target in known.targets or not item.key[1].startswith("content:")
             }
             known.feedback.update(lookup.find_feedback(db, feedback))
-            comparisons = {item.key for line in lines for item in line.comparisons}
             known.comparisons.update(lookup.find_comparisons(db, comparisons))
         return known
 
     def _load_occasions(
         self, sessions: list[Session], lines: Sequence[PreparedLine], known: Known
     ) -> None:
+        if not known.targets:
+            return  # on new interactions no occasion is taken
         interactions: set[str] = set()
         raters: set[str] = set()
         lefts: set[str] = set()
@@ -223,10 +215,5 @@ def open_writer(store: Store, *, now: str, dry_run: bool) -> Iterator[Writer]:
         tempfile.TemporaryDirectory(prefix="rlhf-dry-run-") as folder,
         open_bulk_store(f"sqlite:///{Path(folder) / 'trial.db'}") as trial,
     ):
-
-        @sa.event.listens_for(trial.engine, "connect")
-        def _let_references_hang(connection: Any, _record: Any) -> None:
-            connection.execute("PRAGMA foreign_keys=OFF")  # what is stored is not in the copy
-
         Base.metadata.create_all(trial.engine)
         yield Writer(store, now=now, trial=trial)

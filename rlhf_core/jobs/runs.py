@@ -130,6 +130,25 @@ def settle_run(
         return str(values["state"])
 
 
+def fail_run(
+    store: Store, job_id: uuid.UUID, workflow_id: str, executor_id: str, message: str
+) -> str:
+    """End a job whose supervision broke, unless another worker or workflow has it by now."""
+    with store.writing() as db:
+        statement = sa.update(Job).where(
+            Job.id == job_id,
+            Job.workflow_id == workflow_id,
+            sa.or_(
+                Job.state == JobState.QUEUED,  # it could not even be claimed
+                sa.and_(Job.state == JobState.RUNNING, Job.executor_id == executor_id),
+            ),
+        )
+        values = {"state": JobState.FAILED, "message": message, "finished_at": utcnow()}
+        if changed_rows(db.execute(statement.values(values))) == 1:
+            return str(JobState.FAILED)
+    return "superseded"
+
+
 def describe_exit(exit_status: int) -> str:
     """The sentence about a process that ended without one of its own."""
     number = -exit_status if exit_status < 0 else exit_status - 128

@@ -23,9 +23,10 @@ from typing import IO
 import sqlalchemy as sa
 
 from rlhf_core.config import SOURCE_ROOT, Settings
-from rlhf_core.errors import Conflict, RlhfError
+from rlhf_core.errors import Conflict, RlhfError, Unavailable
 from rlhf_core.jobs import heartbeats, runs
 from rlhf_core.jobs.service import APP_NAME, APP_VERSION, WORKFLOW, queue_client
+from rlhf_core.jobs.tracker import clean_text
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import Resource
 
@@ -103,9 +104,14 @@ class Worker:
     def _lock(self) -> IO[str]:
         """Held until this process dies: a second one of the same name would run every job twice."""
         folder = self._settings.data_dir
-        folder.mkdir(parents=True, exist_ok=True)
         name = re.sub(r"[^\w.-]", "_", self._executor_id)
-        handle = (folder / f"worker-{name}.lock").open("w")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = (folder / f"worker-{name}.lock").open("w")
+        except OSError as error:
+            raise Unavailable(
+                f"Cannot write into the data folder {folder} ({error.strerror}); set RLHF_DATA_DIR."
+            ) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -173,17 +179,33 @@ class Worker:
         """The queue's workflow. Never raises and never returns early: an end is an end for good."""
         from dbos import DBOS
 
+        workflow_id = DBOS.workflow_id or ""
+        problem: str | None = None
         with self._counting:
             self._running += 1
         try:
             while not self._is_stopping.is_set():
                 try:
-                    outcome = self._run(uuid.UUID(job_id), DBOS.workflow_id or "")
+                    if problem is None:
+                        outcome = self._run(uuid.UUID(job_id), workflow_id)
+                    else:
+                        outcome = runs.fail_run(
+                            self._store, uuid.UUID(job_id), workflow_id, self._executor_id, problem
+                        )
                     if not self._is_stopping.is_set():
                         return outcome
                 except (RlhfError, sa.exc.SQLAlchemyError) as error:
                     logger.warning("Job %s waits for the database: %s", job_id, error)
                     self._is_stopping.wait(2.0)
+                except Exception as error:
+                    # Raised on, it would end the workflow while our row says RUNNING for ever.
+                    logger.exception("The worker could not run job %s", job_id)
+                    if problem is not None:
+                        return "lost"  # not even its end could be written
+                    problem = (
+                        f"The worker {self._executor_id} could not run it ({_name(error)}): start "
+                        "it again, and if it fails again look into the worker's log."
+                    )
         finally:
             with self._counting:
                 self._running -= 1
@@ -235,19 +257,22 @@ class Worker:
             output.append(f"The process could not be started: {error}")
             return os.EX_OSERR
         reader = threading.Thread(target=_keep_tail, args=(process, output), daemon=True)
-        reader.start()
-        while process.poll() is None and not self._must_end(job_id, attempt):
-            reader.join(WATCH_EVERY_S)  # its end of file is the end of the run
-            if not reader.is_alive():
-                break
-        if process.stdin:
-            process.stdin.close()  # tells the shim to end what still runs
         try:
-            process.wait(grace_s + 10.0)
-        except subprocess.TimeoutExpired:
-            process.kill()  # the kernel then kills the child
+            reader.start()
+            while process.poll() is None and not self._must_end(job_id, attempt):
+                reader.join(WATCH_EVERY_S)  # its end of file is the end of the run
+                if not reader.is_alive():
+                    break
+        finally:
+            if process.stdin:
+                process.stdin.close()  # tells the shim to end what still runs
+            try:
+                process.wait(grace_s + 10.0)
+            except subprocess.TimeoutExpired:
+                process.kill()  # the kernel then kills the child
+                process.wait()
         reader.join(2.0)
-        return process.wait()
+        return process.returncode
 
     def _must_end(self, job_id: uuid.UUID, attempt: int) -> bool:
         if self._is_stopping.is_set():
@@ -262,6 +287,10 @@ class Worker:
             self._counting.wait_for(
                 lambda: self._running == 0, timeout=self._settings.run_grace_s + 15.0
             )
+
+
+def _name(error: Exception) -> str:
+    return f"{type(error).__name__}: {clean_text(str(error))[:200]}"
 
 
 def _keep_tail(process: subprocess.Popen[str], output: deque[str]) -> None:

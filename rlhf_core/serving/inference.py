@@ -141,6 +141,9 @@ class InferenceService:
             raise Unavailable("The inference process is busy.") from error
         try:
             return await run_in_threadpool(model.score, prompts, completions)
+        except Unavailable as error:  # a sentence that names the model
+            LOGGER.warning("%s", error)
+            raise
         except Exception as error:
             LOGGER.exception("%s failed", model.name)
             what = str(error) if isinstance(error, RlhfError) else type(error).__name__

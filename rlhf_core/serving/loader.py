@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, assert_never
 from rlhf_core.artifacts import open_artifact
 from rlhf_core.config import get_settings
 from rlhf_core.encoder.model import SentenceEncoder, load_encoder
-from rlhf_core.errors import RlhfError
+from rlhf_core.errors import RlhfError, Unavailable
 from rlhf_core.registry.service import REWARD_MODEL, find_production
 from rlhf_core.registry.views import ModelVersionView
 from rlhf_core.store.engine import Store
@@ -36,9 +36,15 @@ class LoadedModel:
     encoder: SentenceEncoder
 
     def score(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float | None]:
-        """P(good) in 0..1 of each pair; None where the model gave no finite number."""
+        """P(good) in 0..1 of each pair; None where the model gave no finite number.
+
+        Raises Unavailable where it gave none at all.
+        """
         found = self.model.score(prompts, completions, encoder=self.encoder)
-        return [float(score) if math.isfinite(score) else None for score in found]
+        scores = [float(score) if math.isfinite(score) else None for score in found]
+        if scores and all(score is None for score in scores):
+            raise Unavailable(f"{self.name} gave no number; train and promote another version.")
+        return scores
 
 
 def load_version(version: ModelVersionView) -> LoadedModel:

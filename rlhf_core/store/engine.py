@@ -5,6 +5,7 @@ SQLite: WAL, foreign keys on, and a writing transaction takes the write lock at 
 end in "database is locked" whatever the timeout.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -15,18 +16,28 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from rlhf_core.config import get_settings
-from rlhf_core.errors import Unavailable
+from rlhf_core.errors import InvalidInput, Unavailable
 
 SQLITE_BUSY_TIMEOUT_S = 30.0
+SQLITE_OVERFLOW = 40
+"""Connections beyond the pool: the API's 40 threads at once never wait for one."""
+CONNECT_TIMEOUT_S = 10
+DRIVERS = {"sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg"}
 
 
 class Store:
-    """An open database. Thread-safe; one a process."""
+    """An open database. Thread-safe; one a process.
+
+    Raises InvalidInput for a URL of neither SQLite nor PostgreSQL, Unavailable where the folder of
+    a SQLite file cannot be made.
+    """
 
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        parsed = _parse(url)
         self.url = url
-        self.is_sqlite = url.startswith("sqlite")
-        self.engine = _sqlite_engine(url) if self.is_sqlite else _postgres_engine(url, pool_size)
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        open_engine = _sqlite_engine if self.is_sqlite else _postgres_engine
+        self.engine = open_engine(parsed, pool_size)
         self._writer = self.engine.execution_options(rlhf_writes=True)
 
     @contextmanager
@@ -48,25 +59,60 @@ class Store:
 
 @contextmanager
 def translate_outage() -> Iterator[None]:
-    """Turn a lost, locked or full database into `Unavailable`."""
+    """Turn a lost, locked, full or busy database into `Unavailable`."""
     try:
         yield
     except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
         reason = str(error.orig).strip().splitlines()[0] if error.orig else type(error).__name__
         raise Unavailable(f"The database does not answer ({reason}); try again.") from error
+    except sa.exc.TimeoutError as error:
+        raise Unavailable("All connections to the database are in use; try again.") from error
 
 
-def _postgres_engine(url: str, pool_size: int) -> sa.Engine:
+def _parse(url: str) -> sa.URL:
+    """The URL, if it is of a database that we know. No message shows it: it may hold a password."""
+    needed = "RLHF_DATABASE_URL must be sqlite:///<file> or postgresql://<user>@<host>/<database>"
+    try:
+        parsed = sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError) as error:
+        raise InvalidInput(f"{needed}; the given one is no URL.") from error
+    if parsed.drivername not in DRIVERS:
+        raise InvalidInput(
+            f"{needed}: only SQLite and PostgreSQL are supported, not {parsed.drivername}."
+        )
+    return parsed
+
+
+def _postgres_engine(url: sa.URL, pool_size: int) -> sa.Engine:
+    # In the zone of a database east of UTC, the last moments of the year 9999 cannot be read.
+    # Said here, options replace those of the URL: they go in front.
+    given = url.normalized_query.get("options") or (os.environ.get("PGOPTIONS", ""),)
+    connect_args: dict[str, Any] = {"options": " ".join([*given, "-c timezone=UTC"]).strip()}
+    if "connect_timeout" not in url.query:
+        connect_args["connect_timeout"] = CONNECT_TIMEOUT_S
     return sa.create_engine(
-        url, pool_pre_ping=True, pool_size=pool_size, max_overflow=pool_size, pool_timeout=10
+        url,
+        connect_args=connect_args,
+        pool_pre_ping=True,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_timeout=10,
     )
 
 
-def _sqlite_engine(url: str) -> sa.Engine:
-    path = sa.make_url(url).database
-    if path and path != ":memory:":
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(url, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_S})
+def _sqlite_engine(url: sa.URL, pool_size: int) -> sa.Engine:
+    pool: dict[str, Any] = {}
+    if url.database and url.database != ":memory:":
+        pool = {"pool_size": pool_size, "max_overflow": SQLITE_OVERFLOW}
+        folder = Path(url.database).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Unavailable(
+                f"The folder {folder} of the database cannot be made ({error.strerror}); "
+                "set RLHF_DATA_DIR or RLHF_DATABASE_URL to a place that can be written."
+            ) from error
+    engine = sa.create_engine(url, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_S}, **pool)
 
     @sa.event.listens_for(engine, "connect")
     def _set_pragmas(connection: Any, _record: Any) -> None:

@@ -11,9 +11,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 
 from rlhf_core.config import SOURCE_ROOT
-from rlhf_core.errors import Conflict, Unavailable
+from rlhf_core.errors import Conflict, InvalidInput, Unavailable
 from rlhf_core.store.engine import Store, translate_outage
 
 ADVISORY_LOCK = 0x524C4846  # any constant of our own: "RLHF"
@@ -30,7 +31,10 @@ def upgrade(store: Store, revision: str = "head") -> str:
 
 
 def downgrade(store: Store, revision: str) -> str:
-    """Migrate down to `revision` (`base` empties the database); return where it stands."""
+    """Migrate down to `revision` (`base` empties the database); return where it stands.
+
+    Raises InvalidInput where there is no such revision below the database's.
+    """
     with _one_at_a_time(store), translate_outage():
         _run(store, "downgrade", revision)
     return current_revision(store) or ""
@@ -85,14 +89,24 @@ def _run(store: Store, direction: str, revision: str) -> None:
             connection.rollback()
             connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
         config.attributes["connection"] = connection
-        getattr(command, direction)(config, revision)
-        connection.commit()
-        if store.is_sqlite:
-            broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+        try:
+            getattr(command, direction)(config, revision)
+            connection.commit()
+            broken = 0
+            if store.is_sqlite:
+                check_all = connection.exec_driver_sql("PRAGMA foreign_key_check")
+                broken = len(check_all.fetchall())
+        except CommandError as error:
+            known = ", ".join(script.revision for script in _scripts().walk_revisions())
+            raise InvalidInput(
+                f"Cannot {direction} to {revision!r} ({error}); there are {known} and base."
+            ) from error
+        finally:
             connection.rollback()
-            connection.invalidate()  # its foreign_keys pragma is off: never hand it out again
-            if broken:
-                raise Conflict(f"The migration broke {len(broken)} references; restore a backup.")
+            if store.is_sqlite:
+                connection.invalidate()  # its foreign_keys pragma is off: never hand it out again
+        if broken:
+            raise Conflict(f"The migration broke {broken} references; restore a backup.")
 
 
 def _upgrade_job_engine(store: Store) -> None:

@@ -7,8 +7,10 @@ import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
 
+from rlhf_core.api.sign_in import FAILURES_ALLOWED
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Feedback, IdempotencyKey, Interaction, Rater, ReasoningStep
+from tests.api.conftest import ORIGIN
 
 GOOD: dict[str, Any] = {
     "prompt": "p",
@@ -97,6 +99,31 @@ def test_bad_body_gets_one_clear_error_and_stores_nothing(
     assert word in error["message"], error
     assert len(error["message"]) < 300
     assert count_rows(store) == 0
+
+
+def test_body_that_declares_no_length_is_refused_with_the_limit_named(
+    client: TestClient, store: Store, writer_headers: dict[str, str]
+) -> None:
+    body = raw(prompt="x" * 10_000_000).encode()
+    response = client.post(
+        "/api/v1/interactions",
+        content=(body[start : start + 2**16] for start in range(0, len(body), 2**16)),
+        headers={**writer_headers, "content-type": "application/json", "idempotency-key": "k"},
+    )
+    assert "content-length" not in response.request.headers
+    assert response.status_code == 413, response.text
+    assert response.json()["error"]["type"] == "TooLarge"
+    assert "8,388,608" in response.json()["error"]["message"]
+    assert count_rows(store) == 0
+
+
+@pytest.mark.parametrize("name", ["kim\0", "a\nb", "x" * 101, "x" * 60_000])
+def test_name_that_no_account_bears_is_a_wrong_name(client: TestClient, name: str) -> None:
+    for _ in range(FAILURES_ALLOWED + 1):
+        page = client.post("/login", data={"name": name, "password": "x"}, headers=ORIGIN)
+        assert page.status_code == 401
+        assert "The name or the password is wrong." in page.text
+        assert name not in page.text
 
 
 def test_body_of_another_type_is_refused(

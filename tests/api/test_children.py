@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from rlhf_core.api import children as children_module
 from rlhf_core.api.children import Children
 
 WAITS_FOR_STDIN = "import sys; sys.stdin.read()"
@@ -64,6 +65,24 @@ def test_child_that_dies_is_started_again(start: Callable[..., Children]) -> Non
     os.kill(first, 9)
     until(lambda: children.pids().get("one") not in (None, first))
     assert not is_alive(first)
+
+
+def test_child_that_cannot_be_started_now_is_started_later(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(children_module, "FIRST_PAUSE_S", 0.05)
+    program = tmp_path / "program"
+    children = Children({"one": [str(program)]}, work_dir=tmp_path, grace_s=5.0)
+    children.start()
+    try:
+        until(lambda: "one process could not start" in caplog.text)
+        assert not children.pids()
+        program.symlink_to("/bin/cat")
+        until(children.pids)
+    finally:
+        children.stop()
 
 
 def test_stop_ends_them_and_starts_none_again(start: Callable[..., Children]) -> None:

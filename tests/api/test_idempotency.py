@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from starlette.testclient import TestClient
 
 from rlhf_core.accounts.permissions import Permission
+from rlhf_core.api import idempotency
 from rlhf_core.api.idempotency import KEPT_DAYS, forget_old_answers
 from rlhf_core.clock import utcnow
 from rlhf_core.store.engine import Store
@@ -156,3 +157,26 @@ def test_old_answers_are_forgotten(
     with store.writing() as db:
         assert forget_old_answers(db) == 1
     assert count(store, IdempotencyKey) == 1
+
+
+def test_old_answers_are_forgotten_while_the_server_runs(
+    client: TestClient,
+    store: Store,
+    writer_headers: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(idempotency, "FORGET_EVERY", 2)
+    monkeypatch.setattr(idempotency, "FORGET_AT_ONCE", 3)
+    for number in range(5):
+        post(client, writer_headers, f"old {number}", BODY, "interactions")
+    with store.writing() as db:
+        db.execute(
+            sa.update(IdempotencyKey).values(created_at=utcnow() - timedelta(days=KEPT_DAYS + 1))
+        )
+    left = []
+    for number in range(4):
+        post(client, writer_headers, f"new {number}", BODY, "interactions")
+        left.append(count(store, IdempotencyKey) - number - 1)
+    assert left in ([5, 2, 2, 0], [2, 2, 0, 0])
+    again = post(client, writer_headers, "new 0", BODY, "interactions")
+    assert again.headers["idempotency-replayed"] == "true"

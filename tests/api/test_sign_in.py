@@ -1,8 +1,12 @@
 """The gate, signing in and out, and writes with a session cookie."""
 
+import threading
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import anyio.to_thread
 import pytest
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
@@ -10,8 +14,9 @@ from starlette.websockets import WebSocketDisconnect
 from rlhf_core.accounts import service
 from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.accounts.tokens import session_cookie_name
+from rlhf_core.api import sign_in as sign_in_module
 from rlhf_core.api.auth import session_actors
-from rlhf_core.api.sign_in import FAILURES_ALLOWED, safe_path
+from rlhf_core.api.sign_in import FAILURES_ALLOWED, Throttle, safe_path
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import Role
 from tests.api.conftest import ORIGIN
@@ -59,8 +64,43 @@ def test_websocket_needs_the_session(client: TestClient, sign_in: Callable[[Role
         pass
     assert refused.value.code == 4401
     sign_in(Role.RATER)
-    with client.websocket_connect("/_stcore/stream") as socket:
+    with client.websocket_connect("/_stcore/stream", headers=ORIGIN) as socket:
         assert socket.receive_text() == "hello"
+
+
+FOREIGN = [
+    {},
+    {"origin": "http://testserver:9999"},
+    {"origin": "http://localhost"},
+    {"origin": "null"},
+    {**ORIGIN, "sec-fetch-site": "same-site"},
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN)
+def test_websocket_opens_to_no_other_origin_of_this_host(
+    client: TestClient, sign_in: Callable[[Role], None], headers: dict[str, str]
+) -> None:
+    sign_in(Role.ADMIN)
+    with (
+        pytest.raises(WebSocketDisconnect) as refused,
+        client.websocket_connect("/_stcore/stream", headers=headers),
+    ):
+        pass
+    assert refused.value.code == 4403
+
+
+@pytest.mark.parametrize("headers", FOREIGN)
+def test_other_origins_of_this_host_change_nothing_behind_the_gate(
+    client: TestClient, sign_in: Callable[[Role], None], headers: dict[str, str]
+) -> None:
+    sign_in(Role.ADMIN)
+    for verb in ("POST", "PUT", "DELETE"):
+        refused = client.request(verb, "/_stcore/upload_file/a/b", headers=headers)
+        assert refused.status_code == 403
+        assert "another site" in refused.json()["error"]["message"]
+        assert client.request(verb, "/_stcore/upload_file/a/b", headers=ORIGIN).status_code == 200
+    assert client.get("/", headers=headers).text == "the dashboard"
 
 
 def test_no_websocket_is_open_below_the_open_paths(client: TestClient) -> None:
@@ -122,6 +162,73 @@ def test_guessing_is_slowed_down_for_that_name_only(
     assert shut.status_code == 429
     right = client.post("/login", data={"name": other, "password": PASSWORD}, headers=ORIGIN)
     assert right.status_code == 303
+
+
+def test_guesses_at_the_same_moment_are_counted_too(
+    client: TestClient, add_account: Callable[..., str]
+) -> None:
+    name = add_account(Role.RATER, password=PASSWORD)
+
+    def guess(number: int) -> int:
+        form = {"name": name, "password": f"wrong {number}"}
+        return client.post("/login", data=form, headers=ORIGIN).status_code
+
+    with ThreadPoolExecutor(12) as pool:
+        answers = Counter(pool.map(guess, range(12)))
+    assert answers == {401: FAILURES_ALLOWED, 429: 12 - FAILURES_ALLOWED}
+
+
+def test_right_passwords_count_as_no_failure(
+    client: TestClient, add_account: Callable[..., str]
+) -> None:
+    name = add_account(Role.RATER, password=PASSWORD)
+    for _ in range(FAILURES_ALLOWED + 1):
+        right = client.post("/login", data={"name": name, "password": PASSWORD}, headers=ORIGIN)
+        assert right.status_code == 303
+
+
+def test_counted_names_are_bounded_and_the_one_tried_longest_ago_goes_first(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sign_in_module, "MAX_NAMES_WATCHED", 3)
+    throttle = Throttle()
+    for _ in range(FAILURES_ALLOWED):
+        assert throttle.admit("kim") is not None
+    for name in ("a", "b", "kim", "c", "d"):
+        throttle.admit(name)
+    assert throttle.admit("kim") is None
+    assert len(throttle._failures) == 3
+
+
+def test_password_checks_that_wait_leave_the_threads_to_others(
+    client: TestClient, writer_headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, go_on = threading.Semaphore(0), threading.Event()
+
+    def check_slowly(*_: object) -> None:
+        inside.release()
+        go_on.wait(60)
+
+    async def leave_three_threads() -> None:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = 3
+
+    monkeypatch.setattr(sign_in_module, "authenticate", check_slowly)
+    assert client.portal is not None
+    client.portal.call(leave_three_threads)
+    with ThreadPoolExecutor(6) as pool:
+        tries = [
+            pool.submit(client.post, "/login", data={"name": f"n{n}"}, headers=ORIGIN)
+            for n in range(5)
+        ]
+        try:
+            assert inside.acquire(timeout=30)
+            assert inside.acquire(timeout=30)
+            asked = pool.submit(client.get, "/api/feedback", headers=writer_headers)
+            assert asked.result(30).status_code == 200
+            assert not inside.acquire(blocking=False)
+        finally:
+            go_on.set()
+        assert {response.result(30).status_code for response in tries} == {401}
 
 
 @pytest.mark.parametrize(

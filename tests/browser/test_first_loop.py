@@ -1,6 +1,7 @@
 """The whole loop as a new user walks it.
 
-With RLHF_TEST_PICTURES=FOLDER it walks on all of the data and takes the README's pictures.
+It walks on real data. With RLHF_TEST_PICTURES=FOLDER it walks on data of this project's own making
+and takes the README's pictures.
 """
 
 import json
@@ -15,13 +16,14 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from rlhf_core.config import SOURCE_ROOT
+from tests.browser.assistant_ratings import write_ratings
 from tests.browser.conftest import TIMEOUT_MS
 from tests.live_server import SECRET_KEY, LiveServer, find_free_port, run_server
 
 pytestmark = pytest.mark.browser
 
 PICTURES = os.environ.get("RLHF_TEST_PICTURES")
-NUM_PROMPTS = None if PICTURES else 40  # the pictures show all of the data, the test a part
+NUM_PROMPTS = 40
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +39,22 @@ def whole_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServe
 
 
 @pytest.fixture(scope="module")
-def files(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Real ratings, and the texts they are about, of the first prompts."""
-    folder = tmp_path_factory.mktemp("cohere")
+def files(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path | None]:
+    """A file of ratings, and the one that holds the texts they are about."""
+    folder = tmp_path_factory.mktemp("ratings")
+    if PICTURES:
+        write_ratings(folder / "ratings.csv")
+        return folder / "ratings.csv", None
+    origin = request.getfixturevalue("shared_data") / "cohere_hf"
     groups: dict[str, None] = {}
-    with (shared_data / "cohere_hf" / "responses.jsonl").open() as lines:
+    with (origin / "responses.jsonl").open() as lines:
         for line in lines:
             groups.setdefault(json.loads(line)["group_id"])
     chosen = set(list(groups)[:NUM_PROMPTS])
     for name in ("ratings.jsonl", "responses.jsonl"):
-        with (shared_data / "cohere_hf" / name).open() as lines, (folder / name).open("w") as out:
+        with (origin / name).open() as lines, (folder / name).open("w") as out:
             out.writelines(line for line in lines if json.loads(line)["group_id"] in chosen)
     return folder / "ratings.jsonl", folder / "responses.jsonl"
 
@@ -58,6 +66,7 @@ def idle(page: Page) -> None:
 def picture(page: Page, name: str) -> None:
     if PICTURES:
         idle(page)
+        expect(page.get_by_test_id("stToast")).to_have_count(0)
         page.wait_for_timeout(1_000)
         page.screenshot(path=Path(PICTURES) / f"{name}.png")
 
@@ -74,15 +83,16 @@ def go_to(page: Page, title: str) -> None:
     idle(page)
 
 
-def import_files(page: Page, files: tuple[Path, Path]) -> None:
+def import_files(page: Page, files: tuple[Path, Path | None]) -> None:
     go_to(page, "Import and export")
     ratings, texts = files
     page.locator(".st-key-import_file input[type=file]").set_input_files(ratings)
     expect(page.locator(".st-key-import_mapping")).to_be_visible()
     idle(page)
-    page.locator(".st-key-import_join summary").click()
-    page.locator(".st-key-import_second input[type=file]").set_input_files(texts)
-    expect(page.locator(".st-key-import_join_on")).to_be_visible()
+    if texts is not None:
+        page.locator(".st-key-import_join summary").click()
+        page.locator(".st-key-import_second input[type=file]").set_input_files(texts)
+        expect(page.locator(".st-key-import_join_on")).to_be_visible()
     expect(page.locator(".st-key-import_check button")).to_be_visible()
     picture(page, "import")
     press(page, "import_check")
@@ -114,7 +124,7 @@ def train(page: Page) -> None:
     press(page, "start")
     expect(page.get_by_role("heading", name="Runs", exact=True)).to_be_visible()
     finished = page.get_by_role("link", name="Promote it in Models")
-    expect(finished).to_be_visible(timeout=600_000 if PICTURES else 240_000)
+    expect(finished).to_be_visible(timeout=240_000)
     picture(page, "runs")
 
 
@@ -126,7 +136,7 @@ def promote(page: Page) -> None:
     expect(page.locator(".st-key-promote_confirm button")).to_be_enabled()
     picture(page, "promote")
     press(page, "promote_confirm")
-    expect(page.get_by_text("Production").first).to_be_visible()
+    expect(page.get_by_text("reward v1 serves.")).to_be_visible()
     picture(page, "models")
 
 
@@ -142,7 +152,7 @@ def create_token(server: LiveServer) -> str:
 
 
 def test_import_rate_train_promote_and_rerank(
-    whole_server: LiveServer, browser: Browser, files: tuple[Path, Path]
+    whole_server: LiveServer, browser: Browser, files: tuple[Path, Path | None]
 ) -> None:
     context = browser.new_context(viewport={"width": 1280, "height": 860})
     context.set_default_timeout(TIMEOUT_MS)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from rlhf_core.config import Settings, describe_settings
+from rlhf_core.config import Settings, describe_settings, get_settings
+from rlhf_core.errors import InvalidInput, Unavailable
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -52,3 +53,19 @@ def test_four_first_starts_at_once_make_one_key_that_only_the_owner_reads(tmp_pa
     assert len(keys.pop().strip()) == 64
     assert [p.name for p in tmp_path.iterdir()] == ["secret.key"]
     assert (tmp_path / "secret.key").stat().st_mode & 0o077 == 0
+
+
+def test_a_setting_that_breaks_a_rule_is_named_with_its_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RLHF_PORT", "80a")
+    get_settings.cache_clear()
+    with pytest.raises(InvalidInput, match=r"^RLHF_PORT is '80a': .*integer"):
+        get_settings()
+
+
+def test_a_key_that_cannot_be_kept_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    settings = Settings(data_dir=tmp_path / "file", secret_key="")
+    with pytest.raises(Unavailable, match=f"{tmp_path}/file/secret.key"):
+        settings.read_secret_key()

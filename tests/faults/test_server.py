@@ -91,7 +91,8 @@ def test_sigterm_with_an_open_page_ends_everything(whole_server: LiveServer) -> 
     cookie = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
     client.close()
     address = whole_server.url.replace("http", "ws") + "/_stcore/stream"
-    with connect(address, additional_headers={"cookie": cookie}, subprotocols=["streamlit"]):
+    headers = {"cookie": cookie, "origin": whole_server.url}
+    with connect(address, additional_headers=headers, subprotocols=["streamlit"]):
         whole_server.process.send_signal(signal.SIGTERM)
         assert whole_server.process.wait(30) == 0
     until(lambda: not any(map(is_alive, family)))

@@ -5,6 +5,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages._ui import rerank_box
+from pages._ui.version_panel import NONE_THERE
+from rlhf_core.accounts import service as accounts
 from rlhf_core.accounts.permissions import SYSTEM, Actor
 from rlhf_core.config import SOURCE_ROOT as ROOT
 from rlhf_core.config import get_settings
@@ -205,3 +207,30 @@ def test_notes_are_saved(store: Store, sign_in_as: SignIn) -> None:
         assert service.get_version(db, version.id, actor=SYSTEM).notes == (
             "trained after the import of May"
         )
+
+
+def test_notes_of_one_who_lost_the_right_meanwhile_are_not_saved(
+    store: Store, sign_in_as: SignIn
+) -> None:
+    def draw_notes(version: "ModelVersionView", actor: "Actor") -> None:
+        from pages._ui.version_panel import show_notes
+
+        show_notes(version, actor)
+
+    actor = sign_in_as(Role.TRAINER)
+    (version,) = make_versions(store, 1)
+    app = AppTest.from_function(draw_notes, args=(version, actor)).run(timeout=30)
+    with store.writing() as db:
+        accounts.set_role(db, actor=SYSTEM, account_name=actor.name, role=Role.RATER)
+    app.text_area[0].set_value("mine")
+    app.button(key="save_notes").click().run(timeout=30)
+    assert "may not promote models" in texts(app)
+    with store.reading() as db:
+        assert service.get_version(db, version.id, actor=SYSTEM).notes is None
+
+
+def test_empty_cells_of_the_tables_show_a_dash(store: Store, sign_in_as: SignIn) -> None:
+    sign_in_as(Role.ANALYST)
+    make_versions(store, 1)
+    app = open_page()
+    assert [table.proto.placeholder for table in app.dataframe] == [NONE_THERE] * 2

@@ -123,7 +123,14 @@ def test_address_names_the_run(trainer: Actor, store: Store) -> None:
     assert "first" in texts(page(run=str(first)).error)
     assert not page().error
     assert not page(run="no-id").error
-    assert "There is no job" in texts(page(run=str(uuid.uuid4())).warning)
+
+
+def test_unknown_run_in_the_address_is_named_above_the_list(trainer: Actor, store: Store) -> None:
+    start(store, enqueue(store, trainer)).finish(JobState.FAILED, "12 more needed.")
+    test = page(run=str(uuid.uuid4()))
+    assert "There is no job" in texts(test.warning)
+    assert list(test.dataframe[0].value["State"]) == ["Failed"]
+    assert "12 more needed." in texts(test.error)
 
 
 def test_missing_worker_is_named(trainer: Actor, store: Store) -> None:

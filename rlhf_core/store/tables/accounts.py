@@ -6,6 +6,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
+from rlhf_core.clock import utcnow
 from rlhf_core.store.base import (
     Base,
     Json,
@@ -77,7 +78,7 @@ class IdempotencyKey(Base):
     request_hash: Mapped[str] = mapped_column(sa.String(64))
     status_code: Mapped[int]
     response: Mapped[Json]
-    created_at: Mapped[datetime] = created_moment()
+    created_at: Mapped[datetime] = mapped_column(default=utcnow, index=True)
 
 
 class StoreFact(Base):

@@ -12,6 +12,7 @@ from rlhf_core.store.base import (
     closed_set,
     created_moment,
     foreign,
+    index_where_given,
     primary_id,
 )
 from rlhf_core.vocabulary import Choice, RaterKind, RevisionKind
@@ -61,6 +62,7 @@ class Feedback(Base):
             postgresql_where=sa.text("step_id IS NOT NULL"),
         ),
         sa.Index("ix_feedback_interaction_id", "interaction_id"),
+        index_where_given("ix_feedback_queue_id", "queue_id"),
         sa.Index("ix_feedback_rater_time", "rater_id", "created_at"),
         sa.CheckConstraint("thumb IN (-1, 0, 1)", name="thumb_range"),
         sa.CheckConstraint("rating BETWEEN 1 AND 5", name="rating_range"),
@@ -85,7 +87,7 @@ class Feedback(Base):
     correction: Mapped[str | None] = mapped_column(sa.Text)
     duration_s: Mapped[float | None]
     queue_id: Mapped[uuid.UUID | None] = foreign(
-        "rating_queues.id", ondelete="SET NULL", nullable=True
+        "rating_queues.id", ondelete="SET NULL", nullable=True, index=False
     )
     extra: Mapped[Json | None]
     revision: Mapped[int] = mapped_column(default=0)

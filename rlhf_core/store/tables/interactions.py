@@ -6,7 +6,15 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from rlhf_core.store.base import Base, Json, JsonList, created_moment, foreign, primary_id
+from rlhf_core.store.base import (
+    Base,
+    Json,
+    JsonList,
+    created_moment,
+    foreign,
+    index_where_given,
+    primary_id,
+)
 
 
 class Interaction(Base):
@@ -19,7 +27,8 @@ class Interaction(Base):
     __tablename__ = "interactions"
     __table_args__ = (
         sa.UniqueConstraint("source", "external_id"),
-        sa.Index("ix_interactions_chat", "chat_id", "message_id"),
+        index_where_given("ix_interactions_chat", "chat_id", "message_id"),
+        index_where_given("ix_interactions_user_pseudonym", "user_pseudonym"),
     )
 
     id: Mapped[uuid.UUID] = primary_id()
@@ -28,7 +37,7 @@ class Interaction(Base):
     chat_id: Mapped[str | None] = mapped_column(sa.String(200))
     message_id: Mapped[str | None] = mapped_column(sa.String(200))
     turn: Mapped[int | None]
-    user_pseudonym: Mapped[str | None] = mapped_column(sa.String(64), index=True)
+    user_pseudonym: Mapped[str | None] = mapped_column(sa.String(64))
     context: Mapped[JsonList | None]
     prompt: Mapped[str] = mapped_column(sa.Text)
     prompt_hash: Mapped[str] = mapped_column(sa.String(32), index=True)
@@ -56,6 +65,7 @@ class ReasoningStep(Base):
     __tablename__ = "reasoning_steps"
     __table_args__ = (
         sa.UniqueConstraint("interaction_id", "position"),
+        index_where_given("ix_reasoning_steps_external_id", "external_id"),
         sa.CheckConstraint("position >= 0", name="position_range"),
     )
 
@@ -64,7 +74,7 @@ class ReasoningStep(Base):
     position: Mapped[int]
     kind: Mapped[str | None] = mapped_column(sa.String(100))
     content: Mapped[str] = mapped_column(sa.Text)
-    external_id: Mapped[str | None] = mapped_column(sa.String(200), index=True)
+    external_id: Mapped[str | None] = mapped_column(sa.String(200))
 
 
 class Event(Base):

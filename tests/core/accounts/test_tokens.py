@@ -109,6 +109,19 @@ def test_sign_in_link_works_once(store: Store, kim: Actor) -> None:
         tokens.redeem_sign_in_link(db, link)
 
 
+def test_of_links_of_one_name_only_the_newest_works(store: Store, kim: Actor) -> None:
+    def make(name: str | None) -> str:
+        with store.writing() as db:
+            return tokens.create_sign_in_link(db, actor=SYSTEM, account_name="kim", name=name)
+
+    other, first, second = make(None), make("start"), make("start")
+    with store.writing() as db, pytest.raises(Forbidden, match="a newer one replaced it"):
+        tokens.redeem_sign_in_link(db, first)
+    with store.writing() as db:
+        for link in (second, other):
+            assert tokens.find_session_actor(db, tokens.redeem_sign_in_link(db, link)) == kim
+
+
 def test_of_many_who_use_a_link_at_once_one_gets_in(store: Store, kim: Actor) -> None:
     def redeem(link: str) -> bool:
         try:

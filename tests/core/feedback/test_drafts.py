@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from rlhf_core.errors import InvalidInput, TooLarge
 from rlhf_core.feedback.drafts import (
+    MAX_STEPS,
     MAX_TEXT_BYTES,
     ComparisonDraft,
     FeedbackDraft,
@@ -126,3 +127,16 @@ def test_a_comparison_knows_four_outcomes() -> None:
     for choice in ("left", "right", "tie", "both_bad"):
         ComparisonDraft.model_validate({"left": "a", "right": "b", "choice": choice})
     assert reason(ComparisonDraft, left="a", right="b", choice="a").field == "choice"
+
+
+@pytest.mark.parametrize("step", [MAX_STEPS, 2**31, 10**20])
+def test_a_step_beyond_the_most_an_interaction_can_have_is_refused(step: int) -> None:
+    assert reason(FeedbackDraft, label=1, step=step).field == "step"
+    FeedbackDraft(label=1, step=MAX_STEPS - 1)
+
+
+@pytest.mark.parametrize("end", [MAX_TEXT_BYTES + 1, 2**31, 10**20])
+def test_a_span_beyond_the_longest_text_is_refused(end: int) -> None:
+    for start in (0, end - 1):
+        spans = [{"start_at": start, "end_at": end, "tag": "wrong"}]
+        assert "spans" in (reason(FeedbackDraft, spans=spans).field or "")

@@ -2,6 +2,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -374,3 +375,23 @@ def test_message_is_found_by_chat_and_id_or_as_the_latest(store: Store) -> None:
         assert find_message(db, "c", None) == latest.id
         assert find_message(db, "c", "m3") is None
         assert find_message(db, "d", None) is None
+
+
+def test_token_that_may_only_write_interactions_rates_for_others_not_as_itself(
+    store: Store,
+) -> None:
+    with store.writing() as db:
+        account = make_actor(db, role=Role.TRAINER)
+    writer = replace(account, scopes=frozenset({Permission.WRITE_INTERACTIONS}))
+
+    def store_with(feedback: FeedbackDraft) -> None:
+        with store.writing() as db:
+            draft = interaction_draft(feedback=[feedback])
+            create_interaction(db, draft, actor=writer)
+
+    with pytest.raises(Forbidden, match="may not rate"):
+        store_with(FeedbackDraft(rating=5))
+    assert (count(store, Interaction), count(store, Feedback)) == (0, 0)
+    store_with(FeedbackDraft(rating=5, rater="kim"))
+    store_with(FeedbackDraft(rating=5, rater_kind=RaterKind.END_USER))
+    assert count(store, Feedback) == 2

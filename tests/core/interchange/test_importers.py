@@ -330,6 +330,17 @@ def test_a_killed_import_is_run_again_and_completes(store: Store, tmp_path: Path
         assert db.scalar(sa.select(sa.func.count()).select_from(Feedback)) == lines
 
 
+def test_no_reference_hangs_though_they_are_not_checked_row_by_row(
+    store: Store, shared_data: Path, import_real: Importing
+) -> None:
+    import_real("tulu1")
+    import_real("prm800k_part")
+    if store.is_sqlite:
+        with store.engine.connect() as connection:
+            assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+            assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+
+
 def test_two_imports_at_once_store_each_thing_once(store: Store, tmp_path: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 

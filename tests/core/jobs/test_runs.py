@@ -134,3 +134,13 @@ def test_worker_is_alive_while_it_beats(store: Store) -> None:
         assert heartbeats.list_alive_executors(db) == set()
         trouble = heartbeats.find_worker_trouble(db, Resource.CPU) or ""
     assert "the last was heard of at" in trouble
+
+
+def test_broken_supervision_ends_its_own_run_only(store: Store) -> None:
+    job_id, workflow_id = enqueue(store)
+    assert runs.claim_run(store, job_id, workflow_id, "b:cpu") == 1
+    assert runs.fail_run(store, job_id, workflow_id, "a:cpu", "broke") == "superseded"
+    assert runs.fail_run(store, job_id, "older", "b:cpu", "broke") == "superseded"
+    assert state_of(store, job_id)[0] is JobState.RUNNING
+    assert runs.fail_run(store, job_id, workflow_id, "b:cpu", "broke") == "failed"
+    assert state_of(store, job_id) == (JobState.FAILED, "broke")

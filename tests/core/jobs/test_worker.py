@@ -1,10 +1,17 @@
 """Real workers, real children: how runs end."""
 
+import uuid
+from collections import deque
 from pathlib import Path
 
+import psutil
+import pytest
+
 from rlhf_core.config import get_settings
-from rlhf_core.jobs import service
-from rlhf_core.vocabulary import JobState
+from rlhf_core.jobs import runs, service
+from rlhf_core.jobs.worker import Worker
+from rlhf_core.store.engine import Store
+from rlhf_core.vocabulary import JobState, Resource
 from tests.core.jobs.world import World, until
 
 LIGHT_CHILD = """
@@ -32,7 +39,8 @@ def test_each_run_ends_in_its_state_with_a_sentence(world: World) -> None:
         points = service.list_metrics(db, good)
     assert {point.name for point in points} == {"loss"}
     assert [point.step for point in points] == list(range(1, done.result["steps"] + 1))
-    assert not (get_settings().data_dir / "work" / str(good)).exists()
+    folder = get_settings().data_dir / "work" / str(good)
+    until("the folder of a finished run is gone", lambda: not folder.exists())
 
     failed = {end: world.wait_for(job_id) for end, job_id in ends.items()}
     assert {job.state for job in failed.values()} == {JobState.FAILED}
@@ -79,3 +87,37 @@ def test_the_same_executor_twice_is_refused(world: World) -> None:
     world.start_worker("test:cpu")
     second = world.start_worker("test:cpu", is_ready=False)
     assert second.wait(60) == 1
+
+
+def test_job_that_the_worker_cannot_run_fails_with_a_sentence(world: World, tmp_path: Path) -> None:
+    child = tmp_path / "light.py"
+    world.start_worker(child=child)
+    failed = world.wait_for(world.enqueue())
+    assert failed.state is JobState.FAILED
+    assert "could not run it (LookupError: no script" in (failed.message or "")
+    assert failed.finished_at is not None
+
+    child.write_text(LIGHT_CHILD.format(journal=str(world.journal)))
+    assert world.retry(failed.id).state is JobState.QUEUED
+    world.wait_for(failed.id)
+    assert world.starts_of(failed.id) == [2], "the worker works on"
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_child_ends_where_its_supervision_breaks(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(*_: object) -> bool:
+        raise RuntimeError("can't start new thread")
+
+    def sleeper(_job_id: uuid.UUID, _attempt: int) -> list[str]:
+        return ["sleep", "600"]
+
+    monkeypatch.setattr(runs, "is_wanted", break_down)
+    worker = Worker(
+        store, get_settings(), executor_id="a:cpu", resources=(Resource.CPU,), command=sleeper
+    )
+    before = set(psutil.Process().children(recursive=True))
+    with pytest.raises(RuntimeError, match="new thread"):
+        worker._supervise(uuid.uuid4(), 1, deque())
+    assert set(psutil.Process().children(recursive=True)) <= before

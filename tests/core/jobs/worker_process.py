@@ -3,6 +3,7 @@
 import logging
 import sys
 import uuid
+from pathlib import Path
 
 from rlhf_core.cli.output import run_command
 from rlhf_core.config import get_settings
@@ -12,6 +13,8 @@ from rlhf_core.vocabulary import Resource
 
 
 def child_command(job_id: uuid.UUID, attempt: int) -> list[str]:
+    if not Path(sys.argv[2]).exists():
+        raise LookupError(f"no script {sys.argv[2]}")
     return [sys.executable, sys.argv[2], str(job_id), str(attempt)]
 
 

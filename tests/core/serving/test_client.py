@@ -62,6 +62,17 @@ def test_one_bad_candidate_comes_last_and_moves_no_other(store: Store) -> None:
         assert not found.is_fallback
 
 
+def test_model_that_gives_no_number_at_all_is_a_fallback_that_names_it(store: Store) -> None:
+    with serve(store, loaded_stub(lambda *_: math.nan)) as (port, _), client_of(port) as client:
+        found = client.rerank("p", ["aa", "bad", "aaaa"])
+        assert (found.ranking, found.scores) == ((0, 1, 2), (None, None, None))
+        assert found.is_fallback
+        assert "stub v1 gave no number" in (found.reason or "")
+        with pytest.raises(Unavailable, match="stub v1 gave no number"):
+            client.score(["p"], ["c"])
+        assert client.rerank("p", []).ranking == ()
+
+
 def test_without_a_model_the_order_stays_and_scoring_is_unavailable(store: Store) -> None:
     with serve(store, None) as (port, _), client_of(port) as client:
         found = client.rerank("p", [GOOD, BAD], top_k=1)

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from rlhf_core.errors import Unavailable
+from rlhf_core.errors import InvalidInput, Unavailable
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Account, StoreFact
 from rlhf_core.store.upsert import insert_if_absent
 from rlhf_core.vocabulary import Role
+from tests.conftest import run_on_server
 
 
 def run_at_once(count: int, work: Callable[[int], None]) -> list[Exception]:
@@ -114,3 +115,84 @@ def test_a_lost_database_is_a_sentence(tmp_path: Path) -> None:
         Store(f"sqlite:///{folder}").reading() as db,
     ):
         db.execute(sa.text("SELECT 1"))
+
+
+LAST_MOMENT = datetime(9999, 12, 31, 23, 30, tzinfo=UTC)
+
+
+def read_back(store: Store, moment: datetime) -> datetime:
+    with store.writing() as db:
+        db.add(Account(name="late", role=Role.RATER, created_at=moment))
+    with store.reading() as db:
+        return db.scalars(sa.select(Account.created_at).where(Account.name == "late")).one()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_last_moment_of_9999_is_read_back_whatever_zone_the_database_has(
+    database_url: str, postgres_socket: str
+) -> None:
+    name = sa.make_url(database_url).database
+    run_on_server(postgres_socket, f"ALTER DATABASE {name} SET timezone TO 'Europe/Berlin'")
+    store = Store(database_url)
+    assert read_back(store, LAST_MOMENT) == LAST_MOMENT
+    store.close()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_options_and_timeout_of_the_url_stand_beside_ours(database_url: str) -> None:
+    def show(store: Store, name: str) -> str:
+        with store.reading() as db:
+            return str(db.scalar(sa.text(f"SHOW {name}")))
+
+    given = Store(f"{database_url}&options=-c%20statement_timeout%3D4321&connect_timeout=7")
+    assert (show(given, "statement_timeout"), show(given, "timezone")) == ("4321ms", "UTC")
+    with given.engine.connect() as connection:
+        parameters = connection.connection.driver_connection.info.get_parameters()  # type: ignore[union-attr]
+    assert parameters["connect_timeout"] == "7"
+    given.close()
+
+
+def hold_connections(store: Store, count: int) -> list[Exception]:
+    """Failures of `count` threads that each hold a connection until all have one."""
+    all_have_one = threading.Barrier(count)
+
+    def hold(_: int) -> None:
+        with store.reading() as db:
+            db.execute(sa.text("SELECT 1"))
+            all_have_one.wait(timeout=60)
+
+    return run_at_once(count, hold)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_40_threads_read_sqlite_at_once_and_none_waits_for_a_connection(store: Store) -> None:
+    assert hold_connections(store, 40) == []
+
+
+def test_exhausted_pool_is_a_sentence(store: Store) -> None:
+    pool = store.engine.pool
+    assert isinstance(pool, sa.QueuePool)
+    pool._timeout = 0.1
+    pool._max_overflow = 0
+    held = [store.engine.connect() for _ in range(pool.size())]
+    with pytest.raises(Unavailable, match="in use; try again"), store.reading() as db:
+        db.execute(sa.text("SELECT 1"))
+    for connection in held:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://kim:geheim@db/rlhf", "postgresql+asyncpg://kim:geheim@db/x", "geheim"]
+)
+def test_other_database_is_refused_without_showing_its_password(url: str) -> None:
+    with pytest.raises(InvalidInput, match=r"SQLite and PostgreSQL|no URL") as caught:
+        Store(url)
+    assert "geheim" not in str(caught.value)
+
+
+def test_database_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Unavailable, match=f"{tmp_path}/file/data of the database"):
+        Store(f"sqlite:///{tmp_path}/file/data/rlhf.db")

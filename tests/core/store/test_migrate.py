@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from rlhf_core.errors import Conflict
+from rlhf_core.errors import Conflict, InvalidInput
 from rlhf_core.store import migrate
 from rlhf_core.store.base import Base
 from rlhf_core.store.engine import Store
@@ -87,3 +87,12 @@ def test_newer_schema_is_refused(store: Store) -> None:
         migrate.check(store)
     with pytest.raises(Conflict, match="newer"):
         migrate.upgrade(store)
+
+
+def test_unknown_revision_is_a_sentence_and_leaves_foreign_keys_on(store: Store) -> None:
+    with pytest.raises(InvalidInput, match=r"'nonsense'.*0001 and base"):
+        migrate.downgrade(store, "nonsense")
+    assert migrate.check(store) == "0001"
+    if store.is_sqlite:
+        with store.engine.connect() as connection:
+            assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
