@@ -172,7 +172,7 @@ def _choose_workers(path: Path) -> int:
 
 
 class _Run:
-    """One pass over a file, and one over the lines that waited for others further down."""
+    """One pass over a file, then passes over the lines that waited for others further down."""
 
     def __init__(self, writer: Writer, rejects: Rejects, on_progress: OnProgress) -> None:
         self._writer = writer
@@ -189,19 +189,20 @@ class _Run:
         is_table = recipe.format == ImportFormat.TABLE.value
         chunks = open_rows(path) if is_table else jsonl_chunks(path)
         try:
-            with tempfile.TemporaryFile(prefix="rlhf-waiting-") as self._waiting:
-                with open_crew(recipe, num_workers) as crew:
-                    for chunk, lines in crew.prepare(chunks):
-                        for (_number, raw), line in zip(chunk.rows, lines, strict=True):
-                            self._lines += 1
-                            self._take(line, raw, is_last=False)
-                        self._on_progress(chunk.done, self._lines)
-                self._flush(is_last=False)
-                for line, raw in self._waiting_lines():
-                    self._take(line, raw, is_last=True)
-                self._flush(is_last=True)
+            self._waiting = _open_waiting()
+            with open_crew(recipe, num_workers) as crew:
+                for chunk, lines in crew.prepare(chunks):
+                    for (_number, raw), line in zip(chunk.rows, lines, strict=True):
+                        self._lines += 1
+                        self._take(line, raw, is_last=False)
+                    self._on_progress(chunk.done, self._lines)
+            self._flush(is_last=False)
+            self._settle_waiting()
         except OSError as error:
             raise InvalidInput(f"{path} cannot be read: {error.strerror or error}.") from error
+        finally:
+            if self._waiting is not None:
+                self._waiting.close()
         self._on_progress(1.0, self._lines)
 
     def report(self, *, source: str, is_dry_run: bool) -> ImportReport:
@@ -240,12 +241,31 @@ class _Run:
                 self._waiting.write(len(entry).to_bytes(8, "little") + entry)
         self._batch, self._num_rows = [], 0
 
-    def _waiting_lines(self) -> Iterator[tuple[PreparedLine, RawRow]]:
-        if self._waiting is None:
-            return
-        self._waiting.seek(0)
-        while head := self._waiting.read(8):
-            line, raw = marshal.loads(  # noqa: S302 - our own temporary file
-                self._waiting.read(int.from_bytes(head, "little"))
-            )
-            yield from_plain(line), raw
+    def _settle_waiting(self) -> None:
+        """Take the waiting lines until none finds what it waits for; then refuse what is left.
+
+        A line may wait for one that waits itself: a single pass would refuse good lines.
+        """
+        is_last = False
+        while self._waiting is not None:
+            num_waiting = self._counts[Outcome.WAITING]
+            self._counts[Outcome.WAITING] = 0
+            with self._waiting as waited:
+                self._waiting = None if is_last else _open_waiting()
+                for line, raw in _read_waiting(waited):
+                    self._take(line, raw, is_last=is_last)
+                self._flush(is_last=is_last)
+            is_last = self._counts[Outcome.WAITING] == num_waiting
+
+
+def _open_waiting() -> IO[bytes]:
+    return tempfile.TemporaryFile(prefix="rlhf-waiting-")
+
+
+def _read_waiting(waited: IO[bytes]) -> Iterator[tuple[PreparedLine, RawRow]]:
+    waited.seek(0)
+    while head := waited.read(8):
+        line, raw = marshal.loads(  # noqa: S302 - our own temporary file
+            waited.read(int.from_bytes(head, "little"))
+        )
+        yield from_plain(line), raw

@@ -181,16 +181,17 @@ def _check_interaction(spec: dict[str, Any], place: str) -> None:
     for index, item in enumerate(_list_of_objects(spec, "feedback")):
         _check_entry(item, FEEDBACK_FIELDS, f"{place}.feedback.{index}")
     for name, model in (("steps", StepDraft), ("context", Message)):
-        if isinstance(spec.get(name), dict):
-            fields = frozenset(model.model_fields)
-            if "each" in spec[name]:
-                _check_entry(spec[name], fields, f"{place}.{name}")
-            else:
-                _check_expression(spec[name], f"{place}.{name}")
+        part = spec.get(name)
+        if isinstance(part, dict) and "each" in part:
+            _check_entry(part, frozenset(model.model_fields), f"{place}.{name}")
+        elif part is not None:
+            _check_expression(part, f"{place}.{name}")
 
 
 def _check_entry(spec: dict[str, Any], fields: frozenset[str], place: str) -> None:
     _check_names(spec, fields | {"each"}, place, expression=False)
+    if not isinstance(spec.get("each", ""), str):
+        raise InvalidInput(f"{place}.each is no column, but {spec['each']!r}.")
     for name, expression in spec.items():
         if name in {"steps", "context", "feedback"}:
             continue
@@ -211,6 +212,17 @@ def _check_expression(expression: JsonValue, place: str) -> None:
         raise InvalidInput(f"{place}: give one of path, value, text and join.")
     if not isinstance(expression.get("values", {}), dict):
         raise InvalidInput(f"{place}.values is no object.")
+    for part in ("path", "text", "with", "item"):
+        if not isinstance(expression.get(part, ""), str):
+            raise InvalidInput(f"{place}.{part} is no text, but {expression[part]!r}.")
+    joined = expression.get("join", "")
+    if isinstance(joined, list):
+        for index, part in enumerate(joined):
+            _check_expression(part, f"{place}.join.{index}")
+    elif not isinstance(joined, str):
+        raise InvalidInput(f"{place}.join is no list of columns, but {joined!r}.")
+    if not isinstance(expression.get("from", 0), int):
+        raise InvalidInput(f"{place}.from is no whole number, but {expression['from']!r}.")
 
 
 def _check_names(

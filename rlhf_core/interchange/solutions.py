@@ -39,6 +39,10 @@ class Prm800kParser:
             if not isinstance(step, dict):
                 raise InvalidInput(f"label.steps.{position}: is no object", field="label")
             completions = step.get("completions") or []
+            if not isinstance(completions, list):
+                raise InvalidInput(
+                    f"label.steps.{position}.completions: is no list", field="label"
+                )
             chosen = step.get("chosen_completion")
             for number, completion in enumerate(completions):
                 part = _part(completion, position)

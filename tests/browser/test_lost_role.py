@@ -1,6 +1,7 @@
 """Who loses a role or an account can do nothing more in a page that stays open."""
 
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 
 import pytest
 import sqlalchemy as sa
@@ -41,19 +42,39 @@ def idle(page: Page) -> None:
     expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
 
 
-def test_runs_are_out_of_sight_at_the_next_tick(open_as: OpenAs, live_server: LiveServer) -> None:
+@pytest.fixture
+def open_run(open_as: OpenAs, live_server: LiveServer) -> Iterator[tuple[Page, Actor, uuid.UUID]]:
+    """The page of runs with one that waits, as its trainer sees it."""
     page, actor = open_as(Role.TRAINER)
     with live_server.store.writing() as db:
         job_id = jobs.enqueue_job(db, actor=actor, kind=JobKind.TRAIN_SBERT, params={"seed": 1}).id
-    try:
-        go_to(page, "Runs")
-        expect(page.locator(".st-key-cancel_run")).to_be_visible()
-        demote(live_server, actor)
-        expect(page.get_by_role("alert")).to_contain_text("not open to the role rater")
-        expect(page.locator(".st-key-cancel_run")).to_have_count(0)
-    finally:
-        with live_server.store.writing() as db:
-            db.execute(sa.delete(Job).where(Job.id == job_id))
+    go_to(page, "Runs")
+    expect(page.locator(".st-key-cancel_run")).to_be_visible()
+    yield page, actor, job_id
+    with live_server.store.writing() as db:
+        db.execute(sa.delete(Job).where(Job.id == job_id))
+
+
+def test_runs_are_out_of_sight_at_the_next_tick(
+    open_run: tuple[Page, Actor, uuid.UUID], live_server: LiveServer
+) -> None:
+    page, actor, _ = open_run
+    demote(live_server, actor)
+    expect(page.get_by_role("alert")).to_contain_text("not open to the role rater")
+    expect(page.locator(".st-key-cancel_run")).to_have_count(0)
+
+
+def test_open_dialog_stops_no_run(
+    open_run: tuple[Page, Actor, uuid.UUID], live_server: LiveServer
+) -> None:
+    page, actor, job_id = open_run
+    page.locator(".st-key-cancel_run button").click(delay=50)
+    expect(page.locator(".st-key-confirm_cancel button")).to_be_enabled()
+    demote(live_server, actor)
+    page.locator(".st-key-confirm_cancel button").click(delay=50)
+    expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("not open to the role")
+    with live_server.store.reading() as db:
+        assert jobs.get_job(db, job_id).cancel_requested_at is None
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,20 @@ def test_lines_may_refer_to_lines_further_down(import_lines: Importing) -> None:
     assert (report.num_comparisons, report.num_feedback) == (1, 1)
 
 
+def test_a_line_may_wait_for_one_that_waits_itself(import_lines: Importing) -> None:
+    lines = [
+        item(
+            n, prompt="Same?", comparisons=[{"left": str(n), "right": str(n + 1), "choice": "left"}]
+        )
+        for n in range(6)
+    ]
+    lines.append(item(6, prompt="Same?"))
+    first = import_lines(*lines)
+    assert (first.stored, first.rejected) == (7, 0), first.reasons
+    second = import_lines(*lines)
+    assert (second.stored, second.duplicate) == (0, 7)
+
+
 def test_a_rater_who_rates_again_gets_the_next_occasion(
     store: Store, import_lines: Importing
 ) -> None:

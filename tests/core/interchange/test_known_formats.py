@@ -155,3 +155,19 @@ def test_prm800k_records_lose_no_rating(store: Store, shared_data: Path, tmp_pat
     assert sorted(steps) == sorted(len(r["label"]["steps"]) for r in records)
     answers = {solution.extra["reference_answer"] for solution in solutions}
     assert answers == {r["question"]["ground_truth_answer"] for r in records}
+
+
+def test_a_broken_prm800k_record_is_refused_and_the_next_one_stored(
+    import_lines: Importing,
+) -> None:
+    def record(completions: Any) -> dict[str, Any]:
+        return {
+            "labeler": "l",
+            "question": {"problem": "1 + 1?"},
+            "label": {"steps": [{"completions": completions, "chosen_completion": 0}]},
+        }
+
+    good = record([{"text": "It is 2.", "rating": 1}])
+    report = import_lines(record(5), good, format=ImportFormat.PRM800K)
+    assert (report.stored, report.rejected) == (1, 1)
+    assert "label.steps.0.completions: is no list" in str(report.reasons[0])

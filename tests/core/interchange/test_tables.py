@@ -283,3 +283,23 @@ def test_a_csv_without_header_or_with_a_doubled_column_is_refused(
     (tmp_path / "twice.csv").write_text("q,a,q\n1,2,3\n")
     with pytest.raises(InvalidInput, match="column 'q' twice"):
         import_table(store, tmp_path / "twice.csv", mapping)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"prompt": {"path": 5}},
+        {"prompt": {"text": 5}},
+        {"prompt": {"join": 5}},
+        {"prompt": {"join": [5]}},
+        {"prompt": {"join": "c", "from": "x"}},
+        {"steps": 5},
+        {"context": [1]},
+        {"steps": {"each": 5, "content": "a"}},
+    ],
+    ids=str,
+)
+def test_a_mapping_of_wrong_types_is_refused_where_it_is_read(wrong: dict[str, Any]) -> None:
+    spec = {"prompt": "a", "completion": "b", **wrong}
+    with pytest.raises(InvalidInput, match="interactions"):
+        check_mapping({"interactions": [spec]})
