@@ -13,6 +13,7 @@ line last.
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -20,17 +21,20 @@ from pathlib import Path
 
 import numpy as np
 
-from rlhf_core.encoder.cache import CachedEncoder
-from rlhf_core.encoder.model import load_encoder
-from rlhf_core.examples import ScoredCompletion
-from rlhf_core.feedback.drafts import prompt_hash
-from rlhf_core.rewards import evaluate, features, sbert
-from rlhf_core.rewards.crossval import score_out_of_fold
-from rlhf_core.rewards.folds import assign_folds
-from rlhf_core.rewards.logistic import turn_to_axes
-from rlhf_core.training import NoOpTracker, TrainReport
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "cohere_hf"
+from rlhf_core.encoder.cache import CachedEncoder  # noqa: E402
+from rlhf_core.encoder.model import load_encoder  # noqa: E402
+from rlhf_core.examples import ScoredCompletion  # noqa: E402
+from rlhf_core.feedback.drafts import prompt_hash  # noqa: E402
+from rlhf_core.rewards import evaluate, features, sbert  # noqa: E402
+from rlhf_core.rewards.crossval import score_out_of_fold  # noqa: E402
+from rlhf_core.rewards.folds import assign_folds  # noqa: E402
+from rlhf_core.rewards.logistic import turn_to_axes  # noqa: E402
+from rlhf_core.training import NoOpTracker, TrainReport  # noqa: E402
+
+DATA = ROOT.parent / "shared" / "data" / "cohere_hf"
 REPEATS_WARM = 5
 
 

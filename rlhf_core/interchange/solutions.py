@@ -40,9 +40,7 @@ class Prm800kParser:
                 raise InvalidInput(f"label.steps.{position}: is no object", field="label")
             completions = step.get("completions") or []
             if not isinstance(completions, list):
-                raise InvalidInput(
-                    f"label.steps.{position}.completions: is no list", field="label"
-                )
+                raise InvalidInput(f"label.steps.{position}.completions: is no list", field="label")
             chosen = step.get("chosen_completion")
             for number, completion in enumerate(completions):
                 part = _part(completion, position)

@@ -156,6 +156,7 @@ def test_next_item_shows_from_its_beginning(open_as: OpenAs, prompts: list[str])
     main = page.get_by_test_id("stMain")
     for _ in range(2):
         shown = page.locator(".st-key-prompt").inner_text()
+        idle(page)
         page.get_by_label("Comment").scroll_into_view_if_needed()
         assert main.evaluate("main => main.scrollTop") > 100
         press(page, "3")
