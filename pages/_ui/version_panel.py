@@ -78,6 +78,7 @@ def show_version_table(
         hide_index=True,
         height="auto" if len(versions) < 7 else 248,
         column_config={
+            "State": st.column_config.TextColumn(width=110),  # the longest word is not cut off
             "Made": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC"),
             "AUC": figures, "Accuracy": figures, "Brier": figures, "ECE": figures,
         },

@@ -60,8 +60,10 @@ class Writer:
         outcomes: list[tuple[Any, BaseException | None]] = []
         try:
             with self._store.writing() as db:
-                for work, _ in batch:
-                    outcomes.append(_run_inside(db, work))
+                if len(batch) == 1:  # alone: the transaction is its savepoint
+                    outcomes.append((batch[0][0](db), None))
+                else:
+                    outcomes += [_run_inside(db, work) for work, _ in batch]
         except BaseException as error:  # noqa: BLE001 - handed to those who wait
             outcomes = [(None, error)] * len(batch)
         for (_, future), (result, failure) in zip(batch, outcomes, strict=True):
