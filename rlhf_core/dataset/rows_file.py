@@ -3,6 +3,7 @@
 Canonical: keys in order, no spaces, UTF-8 as it is, so that equal rows are equal bytes.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -156,5 +157,6 @@ def _move(source: Path, target: Path) -> None:
 
 def _remove_leftovers(folder: Path) -> None:
     for path in folder.glob(f"{STAGING}*"):
-        if time.time() - path.stat().st_mtime > STAGING_AGE_S:
-            shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # another run has just finished with it
+            if time.time() - path.stat().st_mtime > STAGING_AGE_S:
+                shutil.rmtree(path, ignore_errors=True)

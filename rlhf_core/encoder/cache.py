@@ -7,6 +7,7 @@ it is locked, full or broken, embeddings are computed and nobody is stopped.
 import hashlib
 import logging
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ BUSY_TIMEOUT_S = 5.0
 KEYS_A_QUERY = 500
 TEXTS_A_BLOCK = 512
 """What a killed run can lose: a block is stored as soon as it is computed."""
+WAL_TRIES = 50
 BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -105,7 +107,7 @@ class CachedEncoder:
         """A connection of this call: a fraction of a millisecond, and safe in threads and forks."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
+            _use_wal(connection)
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS embeddings "
@@ -123,6 +125,20 @@ class CachedEncoder:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in BROKEN:
                 for suffix in ("", "-wal", "-shm"):
                     self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch a new file to WAL; SQLite refuses at once, without waiting, while another does so."""
+    for _ in range(WAL_TRIES):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+    connection.execute("PRAGMA journal_mode=WAL")
 
 
 def make_key(text: str) -> bytes:
