@@ -83,26 +83,28 @@ class Settings(BaseSettings):
             return self.secret_key.encode()
         path = self.data_dir / "secret.key"
         try:
-            return self._read_or_make_key(path)
+            return _read_or_make_key(path)
         except OSError as error:
             raise Unavailable(
                 f"The secret key {path} can be neither read nor made ({error.strerror}); "
                 "set RLHF_DATA_DIR to a folder that can be written."
             ) from error
 
-    def _read_or_make_key(self, path: Path) -> bytes:
-        if not path.exists():
-            self.data_dir.mkdir(parents=True, exist_ok=True)
-            fresh = path.with_name(f"secret.key.{secrets.token_hex(4)}")
-            fresh.touch(mode=0o600)
-            fresh.write_text(secrets.token_hex(32))
-            try:
-                path.hardlink_to(fresh)  # atomic: of two first starts one wins, both read one key
-            except FileExistsError:
-                pass
-            finally:
-                fresh.unlink()
-        return path.read_text().strip().encode()
+
+@lru_cache  # read for every rating
+def _read_or_make_key(path: Path) -> bytes:
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(f"secret.key.{secrets.token_hex(4)}")
+        fresh.touch(mode=0o600)
+        fresh.write_text(secrets.token_hex(32))
+        try:
+            path.hardlink_to(fresh)  # atomic: of two first starts one wins, both read one key
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
+    return path.read_text().strip().encode()
 
 
 @lru_cache

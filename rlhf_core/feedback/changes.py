@@ -23,7 +23,7 @@ from rlhf_core.store.tables import (
     FeedbackRevision,
     FeedbackSpan,
 )
-from rlhf_core.store.upsert import changed_rows, dialect_insert
+from rlhf_core.store.upsert import changed_rows, insert_ignoring
 from rlhf_core.vocabulary import RevisionKind
 
 FEEDBACK = table_of(Feedback)
@@ -125,7 +125,7 @@ def insert_content(db: Session, identity: dict[str, Any], content: Content) -> b
     """Insert a row with these identity columns; False where a UNIQUE of it exists already."""
     now = utcnow()
     row = {**identity, **content.values(), "revision": 0, "created_at": now, "updated_at": now}
-    result = db.execute(dialect_insert(db, FEEDBACK).on_conflict_do_nothing(), row)
+    result = db.execute(insert_ignoring(db, FEEDBACK), row)
     if not changed_rows(result):
         return False
     _insert_parts(db, identity["id"], content)

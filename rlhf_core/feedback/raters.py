@@ -13,7 +13,7 @@ from rlhf_core.store.tables import Rater, StoreFact
 from rlhf_core.store.upsert import insert_if_absent
 from rlhf_core.vocabulary import RaterKind
 
-_checked_databases: set[tuple[str, bytes]] = set()
+_checked_databases: set[tuple[sa.URL, bytes]] = set()
 
 
 def find_or_create_rater(
@@ -74,7 +74,7 @@ def outside_pseudonym(db: Session, external_id: str) -> str:
         Conflict: this database was filled with another key.
     """
     key = get_settings().read_secret_key()
-    database = (str(db.get_bind().engine.url), key)
+    database = (db.get_bind().engine.url, key)  # a URL is hashable
     if database not in _checked_databases:
         was_known = db.get(StoreFact, FINGERPRINT) is not None
         check_key(db, key)

@@ -24,7 +24,7 @@ from rlhf_core.feedback.targets import INTERACTION, RATER, STEP, feedback_column
 from rlhf_core.feedback.undo import UndoneFeedback, undo_last
 from rlhf_core.feedback.views import FeedbackView, find_message, list_recent_feedback
 from rlhf_core.store.queries.dirty_days import mark_days_dirty
-from rlhf_core.store.upsert import changed_rows, dialect_insert
+from rlhf_core.store.upsert import changed_rows, insert_ignoring
 from rlhf_core.vocabulary import RaterKind, RevisionKind
 
 __all__ = [
@@ -98,7 +98,7 @@ def create_interaction(
         "occurred_at": occurred_at,
         "created_at": utcnow(),
     }
-    result = db.execute(dialect_insert(db, INTERACTION).on_conflict_do_nothing(), row)
+    result = db.execute(insert_ignoring(db, INTERACTION), row)
     was_created = changed_rows(result) == 1
     if was_created:
         step_ids = _insert_steps(db, interaction_id, draft)

@@ -1,5 +1,6 @@
 """INSERT ... ON CONFLICT, the same on both databases."""
 
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,7 +13,20 @@ def dialect_insert(db: Session, table: Any) -> Any:
 
     It reports how many rows it inserted, which on PostgreSQL an INSERT otherwise does not.
     """
-    is_sqlite = db.get_bind().dialect.name == "sqlite"
+    return _dialect_insert(db.get_bind().dialect.name == "sqlite", table)
+
+
+def insert_ignoring(db: Session, table: sa.Table) -> Any:
+    """The dialect's `insert(table)` that passes over rows which break a UNIQUE."""
+    return _insert_ignoring(db.get_bind().dialect.name == "sqlite", table)
+
+
+@lru_cache  # building it takes as long as running it
+def _insert_ignoring(is_sqlite: bool, table: sa.Table) -> Any:
+    return _dialect_insert(is_sqlite, table).on_conflict_do_nothing()
+
+
+def _dialect_insert(is_sqlite: bool, table: Any) -> Any:
     insert = sqlite.insert(table) if is_sqlite else postgresql.insert(table)
     return insert.execution_options(preserve_rowcount=True)
 

@@ -1,7 +1,7 @@
 """Days whose daily counts must be made again."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from rlhf_core.clock import utcnow
 from rlhf_core.store.base import table_of
 from rlhf_core.store.tables import RollupDirtyDay
-from rlhf_core.store.upsert import dialect_insert
+from rlhf_core.store.upsert import insert_ignoring
 
 _TABLE = table_of(RollupDirtyDay)
 
@@ -25,14 +25,17 @@ def mark_days_dirty(db: Session, moments: Iterable[datetime]) -> None:
     rows = [{"day": day, "marked_at": now} for day in days]
     if not rows:
         return
-    insert = dialect_insert(db, _TABLE).on_conflict_do_nothing()
-    locked = sa.select(sa.func.count()).select_from(
+    insert = insert_ignoring(db, _TABLE)
+    while True:
+        db.execute(insert, rows)
+        if db.get_bind().dialect.name == "sqlite" or db.scalar(_lock(days)) == len(days):
+            return
+
+
+def _lock(days: list[date]) -> sa.Select[int]:
+    return sa.select(sa.func.count()).select_from(
         sa.select(_TABLE.c.day)
         .where(_TABLE.c.day.in_(days))
         .with_for_update(read=True, key_share=True)
         .subquery()
     )
-    while True:
-        db.execute(insert, rows)
-        if db.get_bind().dialect.name == "sqlite" or db.scalar(locked) == len(days):
-            return
