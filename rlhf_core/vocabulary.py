@@ -70,6 +70,45 @@ class DatasetPurpose(StrEnum):
     SFT = "sft"
 
 
+class MergeRule(StrEnum):
+    """How several raters of one completion become one score."""
+
+    MEAN = "mean"
+    MAJORITY = "majority"
+    WEIGHTED = "weighted"
+
+
+class TieRule(StrEnum):
+    """What becomes of a comparison that ended in a tie, or of two answers rated alike."""
+
+    DROP = "drop"
+    KEEP = "keep"
+
+
+class DisputeRule(StrEnum):
+    """What becomes of an item whose raters disagree and that nobody adjudicated."""
+
+    KEEP = "keep"
+    DROP = "drop"
+
+
+class PairOrigin(StrEnum):
+    """Where a preference pair came from."""
+
+    COMPARISON = "comparison"
+    RATINGS = "ratings"
+    CORRECTION = "correction"
+
+
+class DatasetFormat(StrEnum):
+    """Formats in which a frozen dataset is exported."""
+
+    OPENAI_CHAT = "openai-chat"
+    TRL = "trl"
+    PARQUET = "parquet"
+    CSV = "csv"
+
+
 class Split(StrEnum):
     """Part of a frozen dataset. All rows of one prompt lie in one part."""
 
@@ -82,6 +121,10 @@ class JobKind(StrEnum):
     """What a background job does."""
 
     TRAIN_SBERT = "train_sbert"
+    TRAIN_TRANSFORMER = "train_transformer"
+    TRAIN_STEPS = "train_steps"
+    EVALUATE = "evaluate"
+    SCORE = "score"
     IMPORT = "import"
 
 
@@ -111,6 +154,9 @@ class ModelKind(StrEnum):
     """Family of a registered model."""
 
     REWARD_SBERT = "reward_sbert"
+    REWARD_TRANSFORMER = "reward_transformer"
+    REWARD_STEPS = "reward_steps"
+    REWARD_ENSEMBLE = "reward_ensemble"
 
 
 class Alias(StrEnum):
