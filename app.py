@@ -14,6 +14,7 @@ actor = require_actor()
 # (section, file in pages/, title, icon, who sees it): the file's own guard asks for the same
 PAGES = [
     ("Collect", "collect/rate", "Rate", "thumbs_up_down", Permission.RATE),
+    ("Train", "train/datasets", "Datasets", "dataset", Permission.MANAGE_DATASETS),
     ("Train", "train/launch", "Launch training", "rocket_launch", Permission.RUN_JOBS),
     ("Train", "train/runs", "Runs", "monitoring", Permission.RUN_JOBS),
     ("Models", "models/registry", "Models", "deployed_code", Permission.READ_MODELS),

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pages._ui.guard import require_page
 from pages._ui.interaction_view import draw_text
 from pages._ui.messages import plain, show_error
+from pages._ui.rating_queue import chosen_queue
 from pages._ui.state import notify
 from rlhf_core.accounts.permissions import Permission
 from rlhf_core.errors import RlhfError
@@ -245,7 +246,7 @@ def _find(**where: uuid.UUID) -> uuid.UUID | None:
     actor = require_page(Permission.RATE)
     try:
         with get_store().reading() as db:
-            found = next_to_rate(db, actor=actor, **where)
+            found = next_to_rate(db, actor=actor, queue_id=chosen_queue(), **where)
     except RlhfError as error:
         st.session_state.feedback_failure = error
         return None

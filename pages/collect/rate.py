@@ -15,6 +15,13 @@ from pages._ui.feedback_form import (
 from pages._ui.guard import require_page
 from pages._ui.interaction_view import draw_action, draw_interaction
 from pages._ui.messages import empty_state, plain, show_error
+from pages._ui.rating_queue import (
+    ask_queue,
+    chosen_queue,
+    find_queue,
+    leave_queue,
+    show_queue_progress,
+)
 from pages._ui.scroll import scroll_to_top_for
 from pages._ui.state import show_notices
 from rlhf_core.accounts.permissions import Actor, Permission
@@ -33,17 +40,22 @@ def find_item(actor: Actor) -> InteractionView | None:
                 return get_interaction(db, uuid.UUID(wanted), actor=actor)
             except ValueError:
                 raise NotFound("The address names no item; it may be cut off.") from None
-        return next_to_rate(db, actor=actor)
+        return next_to_rate(db, actor=actor, queue_id=chosen_queue())
 
 
-def show_next() -> None:
-    """Forget the item of the address; a callback."""
+def forget_address() -> None:
+    """Forget what the address names and what is not there any more; a callback."""
     st.query_params.pop("item", None)
+    try:
+        find_queue(require_page(Permission.RATE))
+    except RlhfError:
+        leave_queue()
 
 
 actor = require_page(Permission.RATE)
 show_notices()
 try:
+    queue = find_queue(actor)
     item = find_item(actor)
     with get_store().reading() as db:
         done = count_rated(db, actor=actor)
@@ -56,12 +68,15 @@ except RlhfError as error:
     st.title("Rate")
     show_error(error)
     label = "Go to the next item" if isinstance(error, NotFound) else "Try again"
-    st.button(label, key="retry", on_click=show_next if isinstance(error, NotFound) else None)
+    st.button(label, key="retry", on_click=forget_address if isinstance(error, NotFound) else None)
     st.stop()
 
 with st.container(horizontal=True, vertical_alignment="bottom", key="heading"):
     st.title("Rate", width="content")
-    if total:
+    ask_queue(actor, queue)
+    if queue is not None:
+        show_queue_progress(actor, queue)
+    elif total:
         st.progress(
             done / total,
             text=f"{done:,} of {total:,} rated by {plain(actor.name)}",
@@ -79,6 +94,18 @@ if item is None and total == 0:
         page="pages/admin/transfer.py",
         page_label="Import interactions",
     )
+    st.stop()
+
+if queue is not None and queue.instructions:
+    st.caption(plain(queue.instructions))
+
+if item is None and queue is not None:
+    empty_state("This queue is done", "Nothing in it is left for you. Thank you.",
+                icon=":material/task_alt:")  # fmt: skip
+    with st.container(horizontal_alignment="center"):
+        st.button("Rate other items", key="leave_queue", on_click=leave_queue)
+    draw_failure()
+    draw_keys(None)
     st.stop()
 
 if item is None:

@@ -1,55 +1,84 @@
-"""`dataset freeze | list | show`."""
+"""`dataset freeze | check | list | show | card | export`."""
+
+import sys
+from pathlib import Path
 
 import click
 
 from rlhf_core.accounts.permissions import SYSTEM
-from rlhf_core.cli.output import emit, json_option, reading, writing
+from rlhf_core.cli.dataset_options import dataset_options
+from rlhf_core.cli.output import emit, json_option, reading, say, writing
 from rlhf_core.dataset import service
-from rlhf_core.dataset.builder import ScoresParams
-from rlhf_core.dataset.rows_file import SplitParams, stage_scores
+from rlhf_core.dataset.card_text import card_markdown
+from rlhf_core.dataset.export import begin_export, export_version
+from rlhf_core.dataset.params import DatasetParams
+from rlhf_core.dataset.readiness import check_readiness
+from rlhf_core.dataset.rows_file import stage_rows
 from rlhf_core.dataset.service import DatasetVersionView
-from rlhf_core.errors import NotEnoughData
+from rlhf_core.dataset.splits import MAX_PART_PERCENT, SplitParams
+from rlhf_core.vocabulary import DatasetFormat, DatasetPurpose, Split
+
+number_option = click.option(
+    "--number", type=click.IntRange(1), help="Which version. Default: the newest."
+)
 
 
-@click.group(name="dataset", help="Freeze and list training rows.")
+@click.group(name="dataset", help="Freeze, list and export training rows.")
 def command() -> None:
     """Choose what to do."""
 
 
-@command.command(help="Freeze the rated completions as the next version of the dataset NAME.")
-@click.argument("name", default="ratings")
-@click.option("--source", help="Only interactions of this source.")
-@click.option("--include-demo", is_flag=True, help="Also the demo's interactions.")
+@command.command(
+    help="Freeze rows as the next version of the dataset NAME (default: `ratings` for scores, "
+    "else the purpose)."
+)
+@click.argument("name", required=False)
+@dataset_options
 @click.option(
     "--test-percent",
-    type=click.FloatRange(0, 50),
+    type=click.FloatRange(0, MAX_PART_PERCENT),
     default=0.0,
     show_default=True,
-    help="Prompts that are kept out of training.",
+    help="Prompts that are kept for the examination.",
+)
+@click.option(
+    "--validation-percent",
+    type=click.FloatRange(0, MAX_PART_PERCENT),
+    default=0.0,
+    show_default=True,
+    help="Prompts that are kept for choosing while training.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, help="Which prompts those are.")
 @json_option
 def freeze(
-    name: str,
-    source: str | None,
-    include_demo: bool,
+    name: str | None,
+    params: DatasetParams,
     test_percent: float,
+    validation_percent: float,
     seed: int,
     as_json: bool,
 ) -> None:
     """Write the rows and register them; equal rows stay the version they are."""
+    split = SplitParams(test_percent, validation_percent, seed)
     with reading() as db:
-        staged = stage_scores(
-            db,
-            params=ScoresParams(source=source, include_demo=include_demo),
-            split=SplitParams(test_percent=test_percent, seed=seed),
-        )
-    if staged.num_rows == 0:
-        raise NotEnoughData(have=0, need=1, what="rated interactions")
+        staged = stage_rows(db, params=params, split=split)
     with writing() as db:
-        frozen = service.freeze_version(db, actor=SYSTEM, name=name, staged=staged)
+        frozen = service.freeze_version(
+            db, actor=SYSTEM, name=name or default_name(params.purpose), staged=staged
+        )
     state = "frozen" if frozen.was_created else "unchanged since"
     emit(frozen, as_json=as_json, text=f"{one_line(frozen.version)}  {state}")
+
+
+@command.command(help="What there is for a purpose, what is left out and why, what is short.")
+@dataset_options
+@json_option
+def check(params: DatasetParams, as_json: bool) -> None:
+    """Print the readiness."""
+    with reading() as db:
+        ready = check_readiness(db, actor=SYSTEM, params=params)
+    lines = [ready.advice, *(f"{count:>9,}  {reason}" for reason, count in ready.left_out.items())]
+    emit(ready, as_json=as_json, text="\n".join(lines))
 
 
 @command.command(name="list", help="All versions of all datasets, or of NAME.")
@@ -68,7 +97,7 @@ def list_(name: str | None, as_json: bool) -> None:
 
 @command.command(help="Everything about the dataset NAME: its newest version, or --number.")
 @click.argument("name")
-@click.option("--number", type=click.IntRange(1))
+@number_option
 @json_option
 def show(name: str, number: int | None, as_json: bool) -> None:
     """Print the version."""
@@ -77,10 +106,72 @@ def show(name: str, number: int | None, as_json: bool) -> None:
     emit(version, as_json=as_json)
 
 
+@command.command(help="The data card of the dataset NAME, as Markdown.")
+@click.argument("name")
+@number_option
+def card(name: str, number: int | None) -> None:
+    """Print the card."""
+    with reading() as db:
+        version = service.get_version(db, name, number, actor=SYSTEM)
+    click.echo(card_markdown(version), nl=False)
+
+
+@command.command(
+    help="Write the rows of the dataset NAME to a file, or to stdout; the same version gives the "
+    "same bytes."
+)
+@click.argument("name")
+@number_option
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice([member.value for member in DatasetFormat]),
+    required=True,
+    help="What to write.",
+)
+@click.option(
+    "--split",
+    "split_name",
+    type=click.Choice([member.value for member in Split]),
+    help="Only the rows of this part. Default: all.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="The file. Default: stdout.")
+@json_option
+def export(
+    name: str,
+    number: int | None,
+    format_name: str,
+    split_name: str | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Export, streamed."""
+    if as_json and out is None:
+        raise click.UsageError("--json prints the report on stdout: give the data a file, --out.")
+    format = DatasetFormat(format_name)
+    split = Split(split_name) if split_name else None
+    with writing() as db:
+        version = service.get_version(db, name, number, actor=SYSTEM)
+        begin_export(db, actor=SYSTEM, version=version, format=format, split=split)
+    num_rows = export_version(version, format, out or sys.stdout.buffer, split=split)
+    text = f"{num_rows:,} rows of {version.name} written"
+    if out is None:
+        say(f"{text}.")
+        return
+    report = {"dataset": version.name, "rows": num_rows, "path": out, "format": format}
+    emit(report, as_json=as_json, text=f"{text} to {out}.")
+
+
+def default_name(purpose: DatasetPurpose) -> str:
+    """The dataset that rows of this purpose go into where none is named."""
+    return "ratings" if purpose is DatasetPurpose.SCORES else purpose.value
+
+
 def one_line(version: DatasetVersionView) -> str:
     """A version in one line."""
     left_out = sum(version.left_out.values())
     return (
-        f"{version.name}  {version.num_rows} rows of {version.num_groups} prompts"
-        f"  {left_out} left out  {version.content_hash[:12]}  {version.created_at:%Y-%m-%d %H:%M}"
+        f"{version.name}  {version.purpose.value}  {version.num_rows} rows of "
+        f"{version.num_groups} prompts  {left_out} left out  {version.content_hash[:12]}  "
+        f"{version.created_at:%Y-%m-%d %H:%M}"
     )

@@ -1,10 +1,11 @@
 """Freezing rows: what a model was trained on stays what it was.
 
-In two steps, because a writing transaction must be short: `stage_scores` reads the rows into an
+In two steps, because a writing transaction must be short: `stage_rows` reads the rows into an
 artifact, however long that takes; `freeze_version` makes the artifact a version.
 """
 
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,11 +18,19 @@ from rlhf_core.accounts.permissions import Actor, Permission, require
 from rlhf_core.clock import new_id, utcnow
 from rlhf_core.config import get_settings
 from rlhf_core.dataset.rows_file import StagedRows, iterate_rows, open_rows
-from rlhf_core.errors import Conflict, InvalidInput, NotFound
-from rlhf_core.examples import ScoredCompletion
-from rlhf_core.store.tables import Account, Dataset, DatasetMember, DatasetVersion
+from rlhf_core.dataset.said import CONSENT_PURPOSE
+from rlhf_core.errors import Conflict, InvalidInput, NotEnoughData, NotFound
+from rlhf_core.examples import Example
+from rlhf_core.store.tables import (
+    Account,
+    Consent,
+    Dataset,
+    DatasetMember,
+    DatasetVersion,
+    Erasure,
+)
 from rlhf_core.store.upsert import insert_if_absent
-from rlhf_core.vocabulary import DatasetPurpose, Split
+from rlhf_core.vocabulary import ConsentState, DatasetPurpose, Split
 
 MAX_NAME_CHARS = 200
 MEMBERS_A_STATEMENT = 5_000
@@ -59,24 +68,22 @@ class FrozenVersion:
     was_created: bool
 
 
-def freeze_version(
-    db: Session,
-    *,
-    actor: Actor,
-    name: str,
-    staged: StagedRows,
-    purpose: DatasetPurpose = DatasetPurpose.SCORES,
-) -> FrozenVersion:
+def freeze_version(db: Session, *, actor: Actor, name: str, staged: StagedRows) -> FrozenVersion:
     """Make the staged rows the next version of the dataset `name` (1, 2, ... without gaps).
 
     The same rows are one version, however often and from wherever they are frozen.
 
     Raises:
+        NotEnoughData: there is no row.
         InvalidInput: the name is no name, or belongs to a dataset of another purpose.
-        Conflict: an interaction was deleted since the rows were staged.
+        Conflict: since the rows were staged an interaction was deleted, or somebody withdrew their
+            consent or asked to be erased.
     """
     require(actor, Permission.MANAGE_DATASETS)
-    dataset_id = _lock_dataset(db, name, purpose, actor)
+    if staged.num_rows == 0:
+        raise NotEnoughData(have=0, need=1, what="usable rows")
+    dataset_id = _lock_dataset(db, name, staged.purpose, actor)
+    _refuse_withdrawn(db, staged)
     known = _load(
         db,
         DatasetVersion.dataset_id == dataset_id,
@@ -133,30 +140,63 @@ def get_version(
     conditions = [Dataset.name == name]
     if number is not None:
         conditions.append(DatasetVersion.number == number)
-    found = _load(db, *conditions)
+    found = _load(db, *conditions) if is_name(name) else []
     if not found:
         which = f"version {number} of the dataset" if number is not None else "dataset"
         raise NotFound(f"There is no {which} {name!r}: `python -m rlhf_core dataset list`.")
     return found[0]
 
 
-def load_scores(
-    version: DatasetVersionView, *, split: Split = Split.TRAIN
-) -> list[ScoredCompletion]:
-    """The frozen rows of one part, in their order; every byte of the file is verified first.
+def is_name(text: str) -> bool:
+    """Whether a dataset may bear this name: it is also a part of an address."""
+    return 0 < len(text) <= MAX_NAME_CHARS and text.isprintable() and "/" not in text
 
-    Raises Unavailable or InvalidInput where the file is missing or changed.
+
+def load_rows(version: DatasetVersionView, *, split: Split | None = Split.TRAIN) -> list[Example]:
+    """The frozen rows of one part (None: of all), in their order.
+
+    Every byte of the file is verified first. All rows are of the version's purpose.
+
+    Raises:
+        Unavailable: the file is missing.
+        InvalidInput: it was changed.
     """
+    return [row for row, part in stream_rows(version) if split is None or part is split]
+
+
+def stream_rows(version: DatasetVersionView) -> Iterator[tuple[Example, Split]]:
+    """As `load_rows`, one by one, each with its part; the file is verified before the first."""
     path = open_rows(get_settings().artifact_dir / version.artifact_path, version.content_hash)
-    return [row for row, part in iterate_rows(path) if part is split]
+    return iterate_rows(path, version.purpose)
+
+
+def _refuse_withdrawn(db: Session, staged: StagedRows) -> None:
+    """The rows were read without a lock: whoever said no meanwhile may be among them."""
+    withdrew = sa.select(Consent.id).where(
+        Consent.purpose == CONSENT_PURPOSE,
+        Consent.state == ConsentState.WITHDRAWN,
+        Consent.recorded_at >= staged.read_at,
+    )
+    erased = sa.select(Erasure.id).where(
+        sa.or_(
+            Erasure.requested_at >= staged.read_at,
+            Erasure.completed_at >= staged.read_at,
+        )
+    )
+    if db.scalar(withdrew.limit(1)) or db.scalar(erased.limit(1)):
+        raise Conflict(
+            "Somebody withdrew their consent or was erased while the rows were read: freeze them "
+            "again."
+        )
 
 
 def _lock_dataset(db: Session, name: str, purpose: DatasetPurpose, actor: Actor) -> uuid.UUID:
     """The dataset's id, made if needed; held until the caller commits, so numbers have no gaps."""
     name = name.strip()
-    if not name or len(name) > MAX_NAME_CHARS or not name.isprintable():
+    if not is_name(name):
         raise InvalidInput(
-            f"A dataset needs a name of 1 to {MAX_NAME_CHARS} printable characters.", field="name"
+            f"A dataset needs a name of 1 to {MAX_NAME_CHARS} printable characters without /.",
+            field="name",
         )
     fresh = {
         "id": new_id(),
@@ -179,28 +219,34 @@ def _lock_dataset(db: Session, name: str, purpose: DatasetPurpose, actor: Actor)
 
 
 def _insert_members(db: Session, version_id: uuid.UUID, staged: StagedRows) -> None:
-    path = get_settings().artifact_dir / staged.artifact_path
+    path = get_settings().artifact_dir / staged.artifact_path / staged.file_name
     batch: list[dict[str, Any]] = []
     try:
-        for number, (row, split) in enumerate(iterate_rows(path / staged.file_name)):
-            batch.append(
-                {
-                    "id": new_id(),
-                    "dataset_version_id": version_id,
-                    "row_number": number,
-                    "split": split,
-                    "interaction_id": uuid.UUID(row.interaction_id),
-                }
-            )
-            if len(batch) == MEMBERS_A_STATEMENT:
+        for number, (row, split) in enumerate(iterate_rows(path, staged.purpose)):
+            shared = {"dataset_version_id": version_id, "row_number": number, "split": split}
+            batch += [{"id": new_id(), **shared, **origin} for origin in _origins(row)]
+            if len(batch) >= MEMBERS_A_STATEMENT:
                 db.execute(sa.insert(DatasetMember), batch)
                 batch = []
         if batch:
             db.execute(sa.insert(DatasetMember), batch)
     except sa.exc.IntegrityError as error:
         raise Conflict(
-            "An interaction was deleted while the rows were read: freeze them again."
+            "An interaction or feedback was deleted while the rows were read: freeze them again."
         ) from error
+
+
+def _origins(row: Example) -> list[dict[str, uuid.UUID | None]]:
+    """What the row came from, once for each interaction."""
+    names = ("interaction_id", "chosen_interaction_id", "rejected_interaction_id")
+    given = dict.fromkeys(getattr(row, name, "") for name in names)
+    others = {name: _parse_id(getattr(row, name, "")) for name in ("feedback_id", "comparison_id")}
+    ids = [_parse_id(text) for text in given if text] or [None]
+    return [{"interaction_id": interaction_id, **others} for interaction_id in ids]
+
+
+def _parse_id(text: str) -> uuid.UUID | None:
+    return uuid.UUID(text) if text else None
 
 
 def _load(db: Session, *conditions: sa.ColumnElement[bool]) -> list[DatasetVersionView]:

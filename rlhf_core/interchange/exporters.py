@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from rlhf_core.accounts.audit import record_event
 from rlhf_core.accounts.permissions import Actor, Permission, require
 from rlhf_core.config import get_settings
+from rlhf_core.dataset.export import make_inert
 from rlhf_core.errors import InvalidInput
 from rlhf_core.privacy.pseudonyms import is_pseudonym, make_pseudonym
 from rlhf_core.store.engine import Store
@@ -32,7 +33,6 @@ from rlhf_core.store.queries.exchange import (
 )
 from rlhf_core.vocabulary import Choice, ExportFormat
 
-ACTIVE_STARTS = ("=", "+", "-", "@", "\t", "\r")
 PROGRESS_LINES = 1_000
 FEEDBACK_A_LINE = 5_000
 CSV_COLUMNS = (
@@ -294,11 +294,6 @@ def _csv_line(cells: Any) -> str:
     out = io.StringIO()
     csv.writer(out).writerow([make_inert(cell) for cell in cells])
     return out.getvalue()
-
-
-def make_inert(cell: Any) -> Any:
-    """A text that a spreadsheet would run as a formula, with an apostrophe before it."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(ACTIVE_STARTS) else cell
 
 
 def _given(**values: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from rlhf_core.clock import new_id, utcnow
-from rlhf_core.examples import ScoredCompletion
+from rlhf_core.examples import PreferencePair, ScoredCompletion, UnpairedPreference
 from rlhf_core.feedback.drafts import prompt_hash
 from rlhf_core.store.tables import Feedback, Interaction, Rater
 from rlhf_core.vocabulary import RaterKind
@@ -39,6 +39,40 @@ def make_rows(number: int, *, a_prompt: int = 4, seed: int = 0) -> list[ScoredCo
             )
         )
     return rows
+
+
+def make_pairs(number: int, *, a_prompt: int = 2, seed: int = 0) -> list[PreferencePair]:
+    """Pairs whose chosen side is the helpful one; no text decides by its length alone."""
+    drawn = random.Random(seed)
+    rows = []
+    for index in range(number):
+        topic = TOPICS[index // a_prompt % len(TOPICS)]
+        prompt = f"Tell me about {topic}, part {index // a_prompt}."
+        rows.append(
+            PreferencePair(
+                prompt=prompt,
+                chosen=drawn.choice(GOOD).format(topic),
+                rejected=drawn.choice(BAD).format(topic),
+                margin=float(1 + index % 2),
+                group=prompt_hash(prompt),
+                comparison_id=f"pair-{index}",
+            )
+        )
+    return rows
+
+
+def make_thumbs(number: int) -> list[UnpairedPreference]:
+    """The rows of `make_rows` with a thumb in place of the rating."""
+    return [
+        UnpairedPreference(
+            prompt=row.prompt,
+            completion=row.completion,
+            label=row.score >= 4,
+            group=row.group,
+            interaction_id=row.interaction_id,
+        )
+        for row in make_rows(number)
+    ]
 
 
 def with_score(row: ScoredCompletion, score: float) -> ScoredCompletion:

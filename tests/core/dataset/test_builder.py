@@ -10,35 +10,25 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from rlhf_core.clock import new_id, utcnow
-from rlhf_core.dataset.builder import ScoresParams, build_scores, count_scores
+from rlhf_core.dataset.builder import build_rows
+from rlhf_core.dataset.params import DatasetParams, Filters
 from rlhf_core.examples import ScoredCompletion
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Consent, ReasoningStep
 from rlhf_core.vocabulary import ConsentState
 from tests.learning.rated import add_feedback, add_interaction, add_rater
 
-ALL = ScoresParams()
+ALL = DatasetParams()
 Rate = Callable[..., uuid.UUID]
 
 
 def build(
-    store: Store, params: ScoresParams = ALL
+    store: Store, params: DatasetParams = ALL
 ) -> tuple[list[ScoredCompletion], dict[str, int]]:
-    """The rows and what was left out; the count of both must agree with `count_scores`."""
+    """The rows and what was left out."""
     with store.reading() as db:
-        built = build_scores(db, params=params)
-        rows = list(built.rows)
-        counts = count_scores(db, params=params, threshold=4.0)
-    assert counts.num_rows == len(rows)
-    assert counts.num_ratings == sum(row.num_ratings for row in rows)
-    assert counts.num_good == sum(row.score >= 4.0 for row in rows)
-    assert counts.num_prompts == len({row.group for row in rows})
-    assert counts.num_prompts_good == len({row.group for row in rows if row.score >= 4.0})
-    assert counts.num_prompts_bad == len({row.group for row in rows if row.score < 4.0})
-    assert counts.left_out == built.left_out
-    if rows:
-        assert counts.lowest == min(row.score for row in rows)
-        assert counts.highest == max(row.score for row in rows)
+        built = build_rows(db, params=params)
+        rows = [row for row in built.rows if isinstance(row, ScoredCompletion)]
     return rows, built.left_out
 
 
@@ -134,7 +124,7 @@ def test_demo_data_stays_out_unless_asked_for(store: Store) -> None:
     rows, left_out = build(store)
     assert [row.score for row in rows] == [4.0]
     assert left_out == {"demo data": 2}
-    rows, left_out = build(store, ScoresParams(include_demo=True))
+    rows, left_out = build(store, DatasetParams(filters=Filters(include_demo=True)))
     assert sorted(row.score for row in rows) == [1.0, 4.0, 5.0]
     assert left_out == {}
 
@@ -144,7 +134,7 @@ def test_only_the_source_asked_for_gives_rows_and_the_others_are_counted(store: 
         rate(db, {"rating": 5}, source="app")
         rate(db, {"rating": 4}, source="lab")
         rate(db, {"rating": 1}, source="lab")
-    rows, left_out = build(store, ScoresParams(source="lab"))
+    rows, left_out = build(store, DatasetParams(filters=Filters(source="lab")))
     assert sorted(row.score for row in rows) == [1.0, 4.0]
     assert left_out == {"another source": 1}
 

@@ -10,14 +10,34 @@ import sqlalchemy as sa
 from rlhf_core.accounts.permissions import SYSTEM, Actor
 from rlhf_core.config import get_settings
 from rlhf_core.dataset import service
-from rlhf_core.dataset.builder import ScoresParams
-from rlhf_core.dataset.rows_file import SplitParams, stage_scores
-from rlhf_core.dataset.service import FrozenVersion, freeze_version, load_scores
-from rlhf_core.errors import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
+from rlhf_core.dataset.params import DatasetParams
+from rlhf_core.dataset.rows_file import stage_rows
+from rlhf_core.dataset.service import FrozenVersion, freeze_version, load_rows
+from rlhf_core.dataset.splits import SplitParams
+from rlhf_core.errors import (
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    NotEnoughData,
+    NotFound,
+    Unavailable,
+)
 from rlhf_core.store.engine import Store
-from rlhf_core.store.tables import AuditEvent, DatasetMember, Interaction
-from rlhf_core.vocabulary import DatasetPurpose, Role, Split
-from tests.learning.rated import add_rated, make_rows
+from rlhf_core.store.tables import (
+    AuditEvent,
+    DatasetMember,
+    Interaction,
+    Rater,
+)
+from rlhf_core.vocabulary import Choice, DatasetPurpose, Role, Split
+from tests.core.dataset.world import erase, vote, withdraw_consent
+from tests.learning.rated import (
+    add_feedback,
+    add_interaction,
+    add_rated,
+    add_rater,
+    make_rows,
+)
 
 
 @pytest.fixture
@@ -29,7 +49,7 @@ def rated(store: Store) -> Store:
 
 def freeze(store: Store, name: str = "ratings", split: SplitParams | None = None) -> FrozenVersion:
     with store.reading() as db:
-        staged = stage_scores(db, params=ScoresParams(), split=split)
+        staged = stage_rows(db, params=DatasetParams(), split=split)
     with store.writing() as db:
         return freeze_version(db, actor=SYSTEM, name=name, staged=staged)
 
@@ -40,7 +60,7 @@ def rows_file(frozen: FrozenVersion) -> Path:
 
 def test_frozen_rows_come_back_as_they_were(rated: Store) -> None:
     frozen = freeze(rated)
-    rows = load_scores(frozen.version)
+    rows = load_rows(frozen.version)
     assert frozen.was_created
     assert frozen.version.name == "ratings v1"
     assert (frozen.version.num_rows, frozen.version.num_groups) == (60, 15)
@@ -71,10 +91,10 @@ def test_same_rows_are_the_same_version(rated: Store) -> None:
 
 def test_frozen_rows_stay_when_the_feedback_changes(rated: Store) -> None:
     frozen = freeze(rated)
-    before = load_scores(frozen.version)
+    before = load_rows(frozen.version)
     with rated.writing() as db:
         db.execute(sa.update(Interaction).values(completion="changed"))
-    assert load_scores(frozen.version) == before
+    assert load_rows(frozen.version) == before
 
 
 def test_eight_at_once_make_one_version(rated: Store) -> None:
@@ -103,26 +123,27 @@ def test_changed_or_missing_file_is_refused(rated: Store) -> None:
     content[100] ^= 1
     path.write_bytes(content)
     with pytest.raises(InvalidInput, match="not the file that was frozen"):
-        load_scores(frozen.version)
+        load_rows(frozen.version)
     with pytest.raises(InvalidInput, match="not the file that was frozen"):
         freeze(rated, name="again")
     path.unlink()
     with pytest.raises(Unavailable, match="Cannot read"):
-        load_scores(frozen.version)
+        load_rows(frozen.version)
 
 
 def test_kept_prompts_are_not_among_the_training_rows(rated: Store) -> None:
     version = freeze(rated, split=SplitParams(test_percent=30, seed=1)).version
-    train, test = load_scores(version), load_scores(version, split=Split.TEST)
+    train, test = load_rows(version), load_rows(version, split=Split.TEST)
     assert len(train) + len(test) == 60
     assert test
     assert not {row.group for row in train} & {row.group for row in test}
-    assert version.card["num_test_rows"] == len(test)
+    assert version.card["parts"] == {"train": len(train), "test": len(test)}
+    assert load_rows(version, split=None) == sorted(train + test, key=lambda r: r.interaction_id)
 
 
 def test_interaction_deleted_while_staging_is_a_conflict_and_leaves_nothing(rated: Store) -> None:
     with rated.reading() as db:
-        staged = stage_scores(db, params=ScoresParams())
+        staged = stage_rows(db, params=DatasetParams())
     with rated.writing() as db:
         db.execute(sa.delete(Interaction))
     with pytest.raises(Conflict, match="freeze them again"), rated.writing() as db:
@@ -134,14 +155,62 @@ def test_interaction_deleted_while_staging_is_a_conflict_and_leaves_nothing(rate
 def test_name_of_another_purpose_is_refused(rated: Store) -> None:
     freeze(rated)
     with rated.reading() as db:
-        staged = stage_scores(db, params=ScoresParams())
-    with pytest.raises(InvalidInput, match="holds scores"), rated.writing() as db:
-        freeze_version(
-            db, actor=SYSTEM, name="ratings", staged=staged, purpose=DatasetPurpose.STEPS
-        )
+        staged = stage_rows(db, params=DatasetParams(purpose=DatasetPurpose.PROMPTS))
+    refused = pytest.raises(InvalidInput, match="holds scores, these rows are prompts")
+    with refused, rated.writing() as db:
+        freeze_version(db, actor=SYSTEM, name="ratings", staged=staged)
 
 
-@pytest.mark.parametrize("name", ["", "  ", "a\nb", "x" * 201])
+def test_no_rows_make_no_version(store: Store) -> None:
+    with pytest.raises(NotEnoughData, match="0 usable rows"):
+        freeze(store)
+    with store.reading() as db:
+        assert service.list_versions(db, actor=SYSTEM) == []
+
+
+@pytest.mark.parametrize("event", ["consent", "erasure"])
+def test_person_who_leaves_while_rows_are_read_is_in_no_version(rated: Store, event: str) -> None:
+    with rated.reading() as db:
+        staged = stage_rows(db, params=DatasetParams())
+        pseudonym = db.scalar(sa.select(Rater.pseudonym))
+    with rated.writing() as db:
+        (withdraw_consent if event == "consent" else erase)(db, str(pseudonym))
+    refused = pytest.raises(Conflict, match="withdrew their consent or was erased")
+    with refused, rated.writing() as db:
+        freeze_version(db, actor=SYSTEM, name="ratings", staged=staged)
+
+
+def test_members_tie_a_pair_to_both_its_completions_and_its_comparison(store: Store) -> None:
+    with store.writing() as db:
+        rater = add_rater(db, "u_one")
+        left, right = (add_interaction(db, completion=text) for text in ("good", "bad"))
+        comparison = vote(db, left, right, Choice.RIGHT, rater_id=rater)
+        corrected = add_interaction(db, "How?", "like this")
+        feedback = add_feedback(db, corrected, rater, rating=2, correction="like that")
+    with store.reading() as db:
+        params = DatasetParams(purpose=DatasetPurpose.PREFERENCES)
+        staged = stage_rows(db, params=params, split=SplitParams(test_percent=20))
+    with store.writing() as db:
+        version = freeze_version(db, actor=SYSTEM, name="pairs", staged=staged).version
+    with store.reading() as db:
+        members = db.execute(
+            sa.select(
+                DatasetMember.row_number,
+                DatasetMember.interaction_id,
+                DatasetMember.comparison_id,
+                DatasetMember.feedback_id,
+            )
+        ).all()
+    rows = load_rows(version, split=None)
+    places = {row.origin: place for place, row in enumerate(rows)}  # type: ignore[union-attr]
+    assert set(members) == {
+        (places["comparison"], left, comparison, None),
+        (places["comparison"], right, comparison, None),
+        (places["correction"], corrected, None, feedback),
+    }
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a\nb", "a/b", "x" * 201])
 def test_name_that_is_none_is_refused(rated: Store, name: str) -> None:
     with pytest.raises(InvalidInput, match="needs a name"):
         freeze(rated, name=name)
@@ -149,7 +218,7 @@ def test_name_that_is_none_is_refused(rated: Store, name: str) -> None:
 
 def test_rater_may_not_freeze(rated: Store) -> None:
     with rated.reading() as db:
-        staged = stage_scores(db, params=ScoresParams())
+        staged = stage_rows(db, params=DatasetParams())
     with pytest.raises(Forbidden), rated.writing() as db:
         freeze_version(db, actor=Actor("ann", Role.RATER), name="r", staged=staged)
 
