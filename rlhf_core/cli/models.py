@@ -1,10 +1,11 @@
-"""`models list | show | promote | rollback | history`."""
+"""`models list | show | evaluations | promote | rollback | history`."""
 
 import click
 
 from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.cli.output import emit, json_option, reading, to_json, writing
 from rlhf_core.registry import service
+from rlhf_core.registry.evaluations import EvaluationView, list_evaluations
 from rlhf_core.registry.views import AliasChangeView, ModelVersionView
 
 SHOWN_METRICS = ("auc", "accuracy", "brier", "ece")
@@ -46,6 +47,19 @@ def show(number: int, model_name: str, as_json: bool) -> None:
         version = service.get_version_by_number(db, model_name, number, actor=SYSTEM)
     shown = {"name": version.name, "folder": version.folder, **to_json(version)}
     emit(shown, as_json=as_json)
+
+
+@command.command(help="The examinations of version NUMBER, the latest first.")
+@click.argument("number", type=int)
+@model_option
+@json_option
+def evaluations(number: int, model_name: str, as_json: bool) -> None:
+    """One line an examination; --json has all of each."""
+    with reading() as db:
+        version = service.get_version_by_number(db, model_name, number, actor=SYSTEM)
+        found = list_evaluations(db, version.id, actor=SYSTEM)
+    lines = [_evaluation_line(evaluation) for evaluation in found]
+    emit(found, as_json=as_json, text="\n".join(lines) or "It was not examined yet.")
 
 
 @command.command(help="Let version NUMBER serve (alias `production`).")
@@ -98,6 +112,14 @@ def _line(version: ModelVersionView) -> str:
     )
     state = " ".join(alias.value for alias in version.aliases)
     return f"{version.name}  {version.created_at:%Y-%m-%d %H:%M}  {metrics}  {state}".rstrip()
+
+
+def _evaluation_line(evaluation: EvaluationView) -> str:
+    metrics = "  ".join(f"{name} {value:.3f}" for name, value in evaluation.metrics.items())
+    return (
+        f"{evaluation.created_at:%Y-%m-%d %H:%M}  {evaluation.dataset or 'rows that are gone'} "
+        f"({evaluation.split}, {evaluation.num_rows} rows)  {metrics}"
+    )
 
 
 def _change_line(change: AliasChangeView) -> str:

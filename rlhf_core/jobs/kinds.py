@@ -1,28 +1,60 @@
-"""What each kind of job does, where it runs, and who may start it."""
+"""What each kind of job does, where it runs, and who may start it.
+
+Learners that tune a network wait in the queue `gpu`, of which a worker runs one at a time. The
+worker of the embedded default, like any that is started without `--resources`, takes both queues:
+on a machine without an accelerator the same jobs run on its CPU.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
 from rlhf_core.accounts.permissions import Permission
 from rlhf_core.jobs.context import JobContext
-from rlhf_core.vocabulary import JobKind, Resource
+from rlhf_core.vocabulary import JobKind, ModelKind, Resource
 
 JobFunction = Callable[[JobContext], dict[str, Any]]
 
 RESOURCES: dict[JobKind, Resource] = {
     JobKind.TRAIN_SBERT: Resource.CPU,
+    JobKind.TRAIN_TRANSFORMER: Resource.GPU,
+    JobKind.TRAIN_STEPS: Resource.GPU,
+    JobKind.EVALUATE: Resource.CPU,
+    JobKind.SCORE: Resource.CPU,
     JobKind.IMPORT: Resource.CPU,
 }
+"""Where a kind waits; `enqueue_job` may be told otherwise."""
 PERMISSIONS: dict[JobKind, Permission] = {
     JobKind.TRAIN_SBERT: Permission.RUN_JOBS,
+    JobKind.TRAIN_TRANSFORMER: Permission.RUN_JOBS,
+    JobKind.TRAIN_STEPS: Permission.RUN_JOBS,
+    JobKind.EVALUATE: Permission.RUN_JOBS,
+    JobKind.SCORE: Permission.RUN_JOBS,
     JobKind.IMPORT: Permission.IMPORT_DATA,
 }
 
 
-def _train_sbert(context: JobContext) -> dict[str, Any]:
-    from rlhf_core.jobs.train_sbert import run_train_sbert
+def resource_of(kind: ModelKind) -> Resource:
+    """Where a job that only uses a model of this kind waits."""
+    tuned = (ModelKind.REWARD_TRANSFORMER, ModelKind.REWARD_STEPS)
+    return Resource.GPU if kind in tuned else Resource.CPU
 
-    return run_train_sbert(context)
+
+def _train_reward(context: JobContext) -> dict[str, Any]:
+    from rlhf_core.jobs.train_reward import run_train_reward
+
+    return run_train_reward(context)
+
+
+def _evaluate(context: JobContext) -> dict[str, Any]:
+    from rlhf_core.jobs.evaluate import run_evaluate
+
+    return run_evaluate(context)
+
+
+def _score(context: JobContext) -> dict[str, Any]:
+    from rlhf_core.jobs.score_interactions import run_score
+
+    return run_score(context)
 
 
 def _import(context: JobContext) -> dict[str, Any]:
@@ -33,7 +65,11 @@ def _import(context: JobContext) -> dict[str, Any]:
 
 
 KINDS: dict[JobKind, JobFunction] = {
-    JobKind.TRAIN_SBERT: _train_sbert,
+    JobKind.TRAIN_SBERT: _train_reward,
+    JobKind.TRAIN_TRANSFORMER: _train_reward,
+    JobKind.TRAIN_STEPS: _train_reward,
+    JobKind.EVALUATE: _evaluate,
+    JobKind.SCORE: _score,
     JobKind.IMPORT: _import,
 }
 """The function of each kind. Its dict is the job's result; `message` in it is the sentence that

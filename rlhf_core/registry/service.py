@@ -58,11 +58,11 @@ def register_version(
     Metrics that are no finite numbers are left out.
 
     Raises:
-        InvalidInput: the files lie outside the artifact folder, or the name is of another kind.
+        InvalidInput: the files lie outside the artifact folder, or the name is no name.
     """
     require(actor, Permission.RUN_JOBS)
     path = _relative_path(artifact)
-    model = _lock_model(db, model_name, kind)
+    model = _lock_model(db, model_name)
     if job_id is not None:
         known = load_versions(db, ModelVersion.job_id == job_id)
         if known:
@@ -75,6 +75,7 @@ def register_version(
         id=new_id(),
         model_id=model.id,
         number=(last or 0) + 1,
+        kind=kind,
         job_id=job_id,
         dataset_version_id=dataset_version_id,
         dataset_hash=dataset_hash,
@@ -326,23 +327,16 @@ def _move(
     return AliasView(version.model_name, alias, version.id, version.number, expected + 1)
 
 
-def _lock_model(db: Session, name: str, kind: ModelKind) -> Model:
+def _lock_model(db: Session, name: str) -> Model:
     """The model's row, made if needed and held until the caller commits: versions have no gaps."""
     name = name.strip()
     if not name or len(name) > MAX_NAME_CHARS or "\0" in name:
         raise InvalidInput(
             f"A model needs a name of 1 to {MAX_NAME_CHARS} characters.", field="model_name"
         )
-    fresh = {"id": new_id(), "name": name, "kind": kind, "is_demo": False, "created_at": utcnow()}
+    fresh = {"id": new_id(), "name": name, "is_demo": False, "created_at": utcnow()}
     insert_if_absent(db, Model, [fresh])
-    model = db.scalars(sa.select(Model).where(Model.name == name).with_for_update()).one()
-    if model.kind is not kind:
-        raise InvalidInput(
-            f"The model {name!r} is of kind {model.kind.value}, this version of {kind.value}: "
-            "choose another name.",
-            field="model_name",
-        )
-    return model
+    return db.scalars(sa.select(Model).where(Model.name == name).with_for_update()).one()
 
 
 def _get_model(db: Session, name: str) -> Model:

@@ -126,7 +126,7 @@ def load_versions(db: Session, *conditions: sa.ColumnElement[bool]) -> list[Mode
             id=version.id,
             model_id=model.id,
             model_name=model.name,
-            kind=model.kind,
+            kind=version.kind,
             number=version.number,
             job_id=version.job_id,
             dataset_version_id=version.dataset_version_id,

@@ -7,19 +7,18 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, assert_never
+from pathlib import Path
 
 from rlhf_core.artifacts import open_artifact
 from rlhf_core.config import get_settings
+from rlhf_core.encoder.cache import CachedEncoder
 from rlhf_core.encoder.model import SentenceEncoder, load_encoder
 from rlhf_core.errors import RlhfError, Unavailable
 from rlhf_core.registry.service import REWARD_MODEL, find_production
 from rlhf_core.registry.views import ModelVersionView
+from rlhf_core.rewards.base import RewardModel
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import ModelKind
-
-if TYPE_CHECKING:
-    from rlhf_core.rewards.sbert import SbertRewardModel
 
 LOGGER = logging.getLogger(__name__)
 RETRY_AFTER_S = 10.0
@@ -32,38 +31,51 @@ class LoadedModel:
 
     version_id: uuid.UUID
     name: str
-    model: "SbertRewardModel"
-    encoder: SentenceEncoder
+    model: RewardModel
 
     def score(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float | None]:
-        """P(good) in 0..1 of each pair; None where the model gave no finite number.
+        """The reward of each pair, P(good) in 0..1; None where the model gave no finite number.
 
         Raises Unavailable where it gave none at all.
         """
-        found = self.model.score(prompts, completions, encoder=self.encoder)
+        found = self.model.score(prompts, completions)
         scores = [float(score) if math.isfinite(score) else None for score in found]
         if scores and all(score is None for score in scores):
             raise Unavailable(f"{self.name} gave no number; train and promote another version.")
         return scores
 
 
-def load_version(version: ModelVersionView) -> LoadedModel:
+def load_version(version: ModelVersionView, *, is_caching: bool = False) -> LoadedModel:
     """Verify the files of a version, load it and score one pair, which warms everything.
 
-    Raises InvalidInput or Unavailable naming what is wrong with the files or the encoder.
+    `is_caching`: embeddings are kept on the disk, for work on texts that come again. Raises
+    InvalidInput or Unavailable naming what is wrong with the files or the encoder.
     """
     folder = open_artifact(version.folder, version.manifest_sha256)
-    match version.kind:
-        case ModelKind.REWARD_SBERT:
-            from rlhf_core.rewards.sbert import load_reward_model
-
-            model = load_reward_model(folder)
-        case _:
-            assert_never(version.kind)
-    encoder = load_encoder(get_settings().encoder)
-    loaded = LoadedModel(version.id, version.name, model, encoder)
+    model = open_model(version.kind, folder, is_caching=is_caching)
+    loaded = LoadedModel(version.id, version.name, model)
     loaded.score(["Is it warm?"], ["It is warm."])
     return loaded
+
+
+def open_model(kind: ModelKind, folder: Path, *, is_caching: bool = False) -> RewardModel:
+    """The reward model in a verified folder; the settings' encoder is loaded where it needs one.
+
+    Raises InvalidInput for files that are no such model, or that fit another encoder.
+    """
+    from rlhf_core.rewards.ensemble import read_ensemble
+    from rlhf_core.rewards.loading import load_model
+
+    inner = kind
+    if kind is ModelKind.REWARD_ENSEMBLE:
+        inner = read_ensemble(folder).member_kind
+    encoder: SentenceEncoder | None = None
+    if inner is ModelKind.REWARD_SBERT:
+        settings = get_settings()
+        encoder = load_encoder(settings.encoder)
+        if is_caching:
+            encoder = CachedEncoder(encoder, settings.embedding_dir)
+    return load_model(kind, folder, encoder=encoder)
 
 
 class ModelSlot:

@@ -85,9 +85,8 @@ def _run(store: Store, direction: str, revision: str) -> None:
     with store.engine.connect() as connection:
         if store.is_sqlite:
             # A table rewrite drops the old table: with foreign keys on, that deletes the children.
-            connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
-            connection.rollback()
-            connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+            # Inside a transaction the pragma does nothing, and our connections open one at once.
+            connection.connection.cursor().execute("PRAGMA foreign_keys=OFF")
         config.attributes["connection"] = connection
         try:
             getattr(command, direction)(config, revision)

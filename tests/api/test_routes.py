@@ -22,6 +22,10 @@ TABLE = {
     ("POST", "/assistant/feedback"): Permission.WRITE_INTERACTIONS,
     ("GET", "/feedback"): Permission.READ_INTERACTIONS,
     ("GET", "/v1/feedback/summary"): Permission.READ_ANALYTICS,
+    ("GET", "/v1/models"): Permission.READ_MODELS,
+    ("GET", "/v1/models/{name}/{number}/evaluations"): Permission.READ_MODELS,
+    ("GET", "/v1/datasets"): Permission.MANAGE_DATASETS,
+    ("GET", "/v1/datasets/{name}/{number}/export"): Permission.EXPORT_DATA,
     ("POST", "/v1/rerank"): Permission.SCORE,
     ("POST", "/v1/score"): Permission.SCORE,
 }

@@ -17,6 +17,7 @@ from rlhf_core.store.tables.jobs import Job, JobLogLine, JobMetric, JobSample, S
 from rlhf_core.store.tables.models import (
     Deployment,
     Evaluation,
+    InteractionReward,
     Model,
     ModelAlias,
     ModelAliasChange,
@@ -61,6 +62,7 @@ __all__ = [
     "FeedbackSpan",
     "IdempotencyKey",
     "Interaction",
+    "InteractionReward",
     "InteractionRollup",
     "Job",
     "JobLogLine",

@@ -51,10 +51,6 @@ class Interaction(Base):
     language: Mapped[str | None] = mapped_column(sa.String(16))
     extra: Mapped[Json | None]
     is_demo: Mapped[bool] = mapped_column(default=False)
-    reward: Mapped[float | None]
-    reward_version_id: Mapped[uuid.UUID | None] = foreign(
-        "model_versions.id", ondelete="SET NULL", nullable=True, index=False
-    )
     occurred_at: Mapped[datetime] = mapped_column(index=True)
     created_at: Mapped[datetime] = created_moment()
 

@@ -20,13 +20,12 @@ from rlhf_core.vocabulary import Alias, DeploymentState, ModelKind
 
 
 class Model(Base):
-    """A name for versions of one kind."""
+    """A name for versions that can take each other's place, whatever is inside of each."""
 
     __tablename__ = "models"
 
     id: Mapped[uuid.UUID] = primary_id()
     name: Mapped[str] = mapped_column(sa.String(200), unique=True)
-    kind: Mapped[ModelKind] = mapped_column(growing_set(ModelKind))
     description: Mapped[str | None] = mapped_column(sa.Text)
     is_demo: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime] = created_moment()
@@ -41,6 +40,7 @@ class ModelVersion(Base):
     id: Mapped[uuid.UUID] = primary_id()
     model_id: Mapped[uuid.UUID] = foreign("models.id", index=False)
     number: Mapped[int]
+    kind: Mapped[ModelKind] = mapped_column(growing_set(ModelKind))
     job_id: Mapped[uuid.UUID | None] = mapped_column(
         sa.ForeignKey("jobs.id", ondelete="SET NULL"), unique=True
     )
@@ -102,7 +102,7 @@ class ModelAliasChange(Base):
 
 
 class Evaluation(Base):
-    """Metrics of a version on frozen rows."""
+    """An examination of a version on frozen rows. `details` is all of it but metrics and slices."""
 
     __tablename__ = "evaluations"
 
@@ -114,7 +114,26 @@ class Evaluation(Base):
     num_rows: Mapped[int]
     metrics: Mapped[Json]
     slices: Mapped[JsonList | None]
+    details: Mapped[Json | None]
+    created_by: Mapped[uuid.UUID | None] = foreign(
+        "accounts.id", ondelete="SET NULL", nullable=True
+    )
     created_at: Mapped[datetime] = created_moment()
+
+
+class InteractionReward(Base):
+    """What a version says of a stored interaction."""
+
+    __tablename__ = "interaction_rewards"
+
+    interaction_id: Mapped[uuid.UUID] = mapped_column(
+        sa.ForeignKey("interactions.id", ondelete="CASCADE"), primary_key=True
+    )
+    model_version_id: Mapped[uuid.UUID] = mapped_column(
+        sa.ForeignKey("model_versions.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+    reward: Mapped[float]
+    scored_at: Mapped[datetime] = created_moment()
 
 
 class Deployment(Base):

@@ -24,15 +24,13 @@ class StubModel:
     def __init__(self, compute: Callable[[str, str], float]) -> None:
         self._compute = compute
 
-    def score(
-        self, prompts: Sequence[str], completions: Sequence[str], *, encoder: object
-    ) -> np.ndarray[Any, Any]:
+    def score(self, prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray[Any, Any]:
         pairs = zip(prompts, completions, strict=True)
         return np.array([self._compute(prompt, completion) for prompt, completion in pairs])
 
 
 def loaded_stub(compute: Callable[[str, str], float], name: str = "stub v1") -> LoadedModel:
-    return LoadedModel(uuid.uuid4(), name, StubModel(compute), None)  # type: ignore[arg-type]
+    return LoadedModel(uuid.uuid4(), name, StubModel(compute))  # type: ignore[arg-type]
 
 
 @contextmanager

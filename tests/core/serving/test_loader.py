@@ -115,8 +115,8 @@ def test_no_number_of_the_model_becomes_none() -> None:
     import numpy as np
 
     class Odd:
-        def score(self, prompts: object, completions: object, *, encoder: object) -> object:
+        def score(self, prompts: object, completions: object) -> object:
             return np.array([0.5, np.nan, np.inf])
 
-    loaded = LoadedModel(uuid.uuid4(), "odd v1", Odd(), None)  # type: ignore[arg-type]
+    loaded = LoadedModel(uuid.uuid4(), "odd v1", Odd())  # type: ignore[arg-type]
     assert loaded.score(["p"] * 3, ["a", "b", "c"]) == [0.5, None, None]

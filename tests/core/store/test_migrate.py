@@ -8,13 +8,20 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.errors import Conflict, InvalidInput
+from rlhf_core.registry.evaluations import list_evaluations, record_evaluation
+from rlhf_core.registry.service import get_version
 from rlhf_core.store import migrate
 from rlhf_core.store.base import Base
 from rlhf_core.store.engine import Store
+from rlhf_core.store.tables import Interaction
 from tests.conftest import postgres_url, run_on_server
+from tests.core.registry.world import make_version
+from tests.learning.rated import add_interaction
 
 ROOT = Path(__file__).resolve().parents[3]
+HEAD = "0002"
 DBOS_TABLES = {"queues", "notifications", "streams", "operation_outputs", "application_versions"}
 
 
@@ -25,7 +32,27 @@ def test_up_down_up_leaves_the_same_schema(store: Store) -> None:
     assert not ours
     migrate.upgrade(store)
     assert set(sa.inspect(store.engine).get_table_names()) == set(before)
-    assert migrate.check(store) == "0001"
+    assert migrate.check(store) == HEAD
+
+
+def test_kinds_and_examinations_survive_the_way_down_and_up(store: Store) -> None:
+    with store.writing() as db:
+        version = make_version(db)
+        add_interaction(db)
+        record_evaluation(
+            db, actor=SYSTEM, version_id=version.id, dataset_version_id=None, job_id=None,
+            split="test", num_rows=9, examination_json={"metrics": {"auc": 0.7}},
+        )  # fmt: skip
+    migrate.downgrade(store, "0001")
+    with store.engine.connect() as connection:
+        kinds = connection.execute(sa.text("SELECT kind FROM models")).scalars().all()
+    assert kinds == ["reward_sbert"]
+    migrate.upgrade(store)
+    with store.reading() as db:
+        found = get_version(db, version.id, actor=SYSTEM)
+        assert found == version
+        assert list_evaluations(db, version.id, actor=SYSTEM)[0].metrics == {"auc": 0.7}
+        assert db.scalar(sa.select(sa.func.count()).select_from(Interaction)) == 1
 
 
 def test_migrated_schema_equals_the_tables_in_code(store: Store) -> None:
@@ -90,9 +117,9 @@ def test_newer_schema_is_refused(store: Store) -> None:
 
 
 def test_unknown_revision_is_a_sentence_and_leaves_foreign_keys_on(store: Store) -> None:
-    with pytest.raises(InvalidInput, match=r"'nonsense'.*0001 and base"):
+    with pytest.raises(InvalidInput, match=r"'nonsense'.*0002, 0001 and base"):
         migrate.downgrade(store, "nonsense")
-    assert migrate.check(store) == "0001"
+    assert migrate.check(store) == HEAD
     if store.is_sqlite:
         with store.engine.connect() as connection:
             assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
