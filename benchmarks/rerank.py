@@ -66,10 +66,11 @@ def main() -> None:
     prompts, completions, source = load_texts(draw)
     ours = load_encoder("minilm")
     peer = PlainEncoder(ours.digest)
-    model = train_model(prompts, completions, ours, draw)
+    sides = {"ours": ours, "peer": peer}
+    models = train_model(prompts, completions, sides, draw)
     result: dict[str, object] = {"benchmark": "rerank", "texts": source}
     for num, repeats in ((10, options.repeats_10), (100, options.repeats_100)):
-        figures = measure(model, ours, peer, prompts, completions, num, repeats)
+        figures = measure(models, prompts, completions, num, repeats)
         result[f"candidates_{num}"] = figures
         print(f"{num} candidates: {figures}")
     print(json.dumps(result))
@@ -96,14 +97,19 @@ def sentence(draw: random.Random, shortest: int, longest: int) -> str:
 
 
 def train_model(
-    prompts: list[str], completions: list[str], encoder: SentenceEncoder, draw: random.Random
-) -> SbertRewardModel:
-    """A reward model that judges by meaning alone: ratings follow a direction of the embeddings.
+    prompts: list[str],
+    completions: list[str],
+    sides: dict[str, SentenceEncoder],
+    draw: random.Random,
+) -> dict[str, SbertRewardModel]:
+    """A reward model that judges by meaning alone, bound to the encoder of each side.
 
-    (One that judged by length would give both sides the same order, however they embed.)
+    Its ratings follow a direction of the embeddings of our side. (One that judged by length would
+    give both sides the same order, however they embed.)
     """
     import numpy as np
 
+    encoder = sides["ours"]
     texts = [completions.pop() for _ in range(NUM_TRAINING_ROWS)]
     direction = np.random.default_rng(draw.randrange(2**32)).standard_normal(encoder.dimension)
     wanted = encoder.encode(texts) @ direction
@@ -128,13 +134,11 @@ def train_model(
             out_dir=Path(folder),
             tracker=NoOpTracker(),
         )
-        return load_reward_model(Path(folder))
+        return {name: load_reward_model(Path(folder), encoder=side) for name, side in sides.items()}
 
 
 def measure(
-    model: SbertRewardModel,
-    ours: SentenceEncoder,
-    peer: SentenceEncoder,
+    models: dict[str, SbertRewardModel],
     prompts: list[str],
     completions: list[str],
     num: int,
@@ -150,10 +154,10 @@ def measure(
         prompt = prompts.pop()
         candidates = [completions.pop() for _ in range(num)]
         found = {}
-        sides: list[tuple[str, SentenceEncoder]] = [("ours", ours), ("peer", peer)]
-        for name, encoder in sides if turn % 2 else sides[::-1]:
+        sides = list(models.items())
+        for name, model in sides if turn % 2 else sides[::-1]:
             started = time.perf_counter()
-            found[name] = model.score([prompt] * num, candidates, encoder=encoder)
+            found[name] = model.score([prompt] * num, candidates)
             if turn >= 0:
                 seconds[name].append(time.perf_counter() - started)
         if turn >= 0:

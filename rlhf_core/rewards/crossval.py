@@ -29,22 +29,33 @@ def score_out_of_fold(
     folds: Folds,
     grid: tuple[float, ...],
     on_progress: Callable[[float], None] = lambda share: None,
+    *,
+    is_paired: bool = False,
 ) -> OutOfFold:
     """Fit every C of the grid without each fold in turn, and score the fold.
 
     `weights` are those of the rows before classes are balanced. C is chosen by the log loss with
-    balanced classes.
+    balanced classes. `is_paired`: the rows are differences of two sides, so that there are no
+    classes to balance and no intercept.
     """
     num_folds = int(folds.max()) + 1
     losses = np.zeros((len(grid), num_folds))
     log_odds = np.zeros((len(grid), len(labels)))
-    balanced = balance_weights(labels, weights)
+    balance = even_weights if is_paired else balance_weights
+    balanced = balance(labels, weights)
     for fold in range(num_folds):
         outside, inside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         fold_weights = np.zeros(len(labels))
-        fold_weights[outside] = balance_weights(labels[outside], weights[outside])
+        fold_weights[outside] = balance(labels[outside], weights[outside])
         for number, regularisation in enumerate(grid):
-            line = fit_line(basis, outside, labels, fold_weights, regularisation=regularisation)
+            line = fit_line(
+                basis,
+                outside,
+                labels,
+                fold_weights,
+                regularisation=regularisation,
+                has_intercept=not is_paired,
+            )
             found = line.score(basis.rows[inside])
             log_odds[number, inside] = found
             signed = np.where(labels[inside], found, -found)
@@ -58,3 +69,9 @@ def score_out_of_fold(
         chosen.append(grid[best])
     overall = grid[int(np.argmin(losses.sum(axis=1)))]
     return OutOfFold(log_odds=mixed, chosen=tuple(chosen), best=overall)
+
+
+def even_weights(labels: Labels, weights: Floats) -> Floats:
+    """Row weights scaled so that their mean is 1."""
+    scaled: Floats = weights / weights.mean()
+    return scaled

@@ -13,6 +13,8 @@ from rlhf_core.rewards.logistic import Floats, Indices, Labels
 
 NUM_BINS = 10
 NUM_RESAMPLES = 400
+CELLS_A_BLOCK = 2_000_000
+"""Resampled weights times rows that are worked on at once: bounds memory to some 100 MB."""
 Statistic = Callable[[Floats], Floats]
 """Row weights (resamples, n) to one value a resample; NaN where it is not defined."""
 
@@ -58,6 +60,29 @@ def compute_ece(probabilities: Floats, labels: Labels, weights: Floats | None = 
     return _ratio(gaps.sum(axis=1), table.sum(axis=1))
 
 
+def compute_spearman(first: Floats, second: Floats, weights: Floats | None = None) -> Floats:
+    """Spearman's rank correlation, ties at their mean rank: one value a row of weights.
+
+    NaN where one side is constant.
+    """
+    table = _as_table(weights, len(first))
+    total = table.sum(axis=1)
+    centred = []
+    for values in (first, second):
+        ranks = _rank(values, table)
+        centred.append(ranks - _ratio((table * ranks).sum(axis=1), total)[:, None])
+    one, other = centred
+    together = (table * one * other).sum(axis=1)
+    alone = (table * one**2).sum(axis=1) * (table * other**2).sum(axis=1)
+    return _ratio(together, np.sqrt(alone))
+
+
+def compute_share(right: Floats, cases: Floats, weights: Floats | None = None) -> Floats:
+    """`right` of `cases`, both (n,), as a share: one value a row of weights; NaN of no cases."""
+    table = _as_table(weights, len(right))
+    return _ratio(table @ right, table @ cases)
+
+
 def reliability_table(probabilities: Floats, labels: Labels) -> list[dict[str, float]]:
     """For each bin with rows: its mean P(good), the share that is good, and n."""
     bins = _bin_of(probabilities)
@@ -98,17 +123,27 @@ class PairOrder:
 
 def count_ordered_pairs(scores: Floats, ratings: Floats, groups: Sequence[str]) -> PairOrder:
     """What reranking needs: within a prompt, does the better rated completion score higher?"""
-    num_right = 0.0
-    num_pairs = 0
+    right, pairs = order_by_prompt(scores, ratings, groups)
+    return PairOrder(num_right=float(right.sum()), num_pairs=int(pairs.sum()))
+
+
+def order_by_prompt(
+    scores: Floats, ratings: Floats, groups: Sequence[str]
+) -> tuple[Floats, Floats]:
+    """Pairs in the right order (ties half) and all pairs of each prompt, at its first row: (n,).
+
+    So that a draw of prompts weighs them: `weights @ right / weights @ pairs` is its accuracy.
+    """
+    right, pairs = np.zeros(len(scores)), np.zeros(len(scores))
     names = np.asarray(groups)
     order = np.argsort(names, kind="stable")
     for rows in np.split(order, np.flatnonzero(names[order][1:] != names[order][:-1]) + 1):
         by_rating = np.sign(ratings[rows][:, None] - ratings[rows][None, :])
         by_score = np.sign(scores[rows][:, None] - scores[rows][None, :])
         differ = np.triu(by_rating != 0, k=1)
-        num_pairs += int(differ.sum())
-        num_right += float((1 + by_rating * by_score)[differ].sum()) / 2
-    return PairOrder(num_right=num_right, num_pairs=num_pairs)
+        pairs[rows[0]] = differ.sum()
+        right[rows[0]] = (1 + by_rating * by_score)[differ].sum() / 2
+    return right, pairs
 
 
 def resample_groups(groups: Sequence[str], *, seed: int, resamples: int = NUM_RESAMPLES) -> Floats:
@@ -132,11 +167,24 @@ def interval_of(values: Floats) -> tuple[float, float] | None:
 def measure(statistic: Statistic, weights: Floats) -> tuple[float, tuple[float, float] | None]:
     """The value of a statistic on all rows, and its interval over the resampled weights."""
     value = float(statistic(np.ones((1, weights.shape[1])))[0])
-    return value, interval_of(statistic(weights))
+    step = max(1, CELLS_A_BLOCK // max(1, weights.shape[1]))
+    blocks = [statistic(weights[at : at + step]) for at in range(0, len(weights), step)]
+    return value, interval_of(np.concatenate(blocks))
 
 
 def _bin_of(probabilities: Floats) -> Indices:
     return np.clip((probabilities * NUM_BINS).astype(np.intp), 0, NUM_BINS - 1)
+
+
+def _rank(values: Floats, table: Floats) -> Floats:
+    """Mean ranks (b, n) where each row counts as often as its weight says."""
+    order = np.argsort(values, kind="stable")
+    _, first, place = np.unique(values[order], return_index=True, return_inverse=True)
+    weight = np.add.reduceat(table[:, order], first, axis=1)
+    middle = np.cumsum(weight, axis=1) - weight / 2
+    ranks = np.empty(table.shape)
+    ranks[:, order] = middle[:, place]
+    return ranks
 
 
 def _as_table(weights: Floats | None, length: int) -> Floats:

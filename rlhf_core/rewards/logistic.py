@@ -89,11 +89,18 @@ class Line:
 
 
 def fit_line(
-    basis: Basis, part: Indices, labels: Labels, weights: Floats, *, regularisation: float
+    basis: Basis,
+    part: Indices,
+    labels: Labels,
+    weights: Floats,
+    *,
+    regularisation: float,
+    has_intercept: bool = True,
 ) -> Line:
     """Fit the rows `part` of the basis; labels and weights are those of all its rows.
 
-    `regularisation` is scikit-learn's C: small is smooth. The intercept is not penalised.
+    `regularisation` is scikit-learn's C: small is smooth. The intercept is not penalised; without
+    one, a row turned round (features and label) teaches the same.
     """
     from scipy.optimize import minimize
     from scipy.special import expit
@@ -111,12 +118,15 @@ def fit_line(
 
     def objective(scaled: Floats) -> tuple[float, Floats]:
         point = scale * scaled
+        if not has_intercept:
+            point[-1] = 0.0
         margins = signs * (rows @ point[:-1].astype(np.float32) + point[-1])
         loss = float(row_weights @ np.logaddexp(0.0, -margins))
         loss += 0.5 * penalty * float(point[:-1] @ point[:-1])
         residuals = -row_weights * signs * expit(-margins)
         slope = rows.T @ residuals.astype(np.float32) + penalty * point[:-1]
-        return loss, scale * np.append(slope, residuals.sum())
+        lift = residuals.sum() if has_intercept else 0.0
+        return loss, scale * np.append(slope, lift)
 
     found = minimize(
         objective,

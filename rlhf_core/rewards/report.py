@@ -1,19 +1,18 @@
-"""The figures of a reward model, as its page and its card show them."""
+"""The figures of a learner's out-of-fold scores, as its page and its card show them."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from rlhf_core.examples import ScoredCompletion
 from rlhf_core.rewards import evaluate
 from rlhf_core.rewards.folds import Folds
-from rlhf_core.rewards.logistic import Floats, Labels
+from rlhf_core.rewards.logistic import Floats
+from rlhf_core.rewards.measures import Measured, measure_labelled, measure_pairs
+from rlhf_core.rewards.sbert_rows import Prepared
 
 
 def build_report(
-    rows: Sequence[ScoredCompletion],
-    labels: Labels,
+    prepared: Prepared,
     *,
     folds: Folds,
     log_odds: Floats,
@@ -26,58 +25,71 @@ def build_report(
     `log_odds` are uncalibrated, `probabilities` calibrated across folds, `length_log_odds` those of
     the baseline that sees lengths only. Intervals (95 %) are a bootstrap by prompt.
     """
-    groups = [row.group for row in rows]
-    ratings = np.array([row.score for row in rows])
+    kept = np.ones(len(log_odds), dtype=bool) if prepared.is_tie is None else ~prepared.is_tie
+    labels = prepared.labels[kept]
+    groups = [group for group, is_kept in zip(prepared.groups, kept, strict=True) if is_kept]
     weights = evaluate.resample_groups(groups, seed=seed)
-    uncalibrated = 1.0 / (1.0 + np.exp(-np.clip(log_odds, -700, 700)))
-    intervals: dict[str, list[float]] = {}
-    statistics: dict[str, evaluate.Statistic] = {
-        "auc": lambda w: evaluate.compute_auc(log_odds, labels, w),
-        "length_only_auc": lambda w: evaluate.compute_auc(length_log_odds, labels, w),
-        "gain_over_length_auc": lambda w: (
-            evaluate.compute_auc(log_odds, labels, w)
-            - evaluate.compute_auc(length_log_odds, labels, w)
-        ),
-        "accuracy": lambda w: evaluate.compute_accuracy(probabilities, labels, w),
-        "brier": lambda w: evaluate.compute_brier(probabilities, labels, w),
-        "ece": lambda w: evaluate.compute_ece(probabilities, labels, w),
-        "uncalibrated_ece": lambda w: evaluate.compute_ece(uncalibrated, labels, w),
-    }
-    metrics: dict[str, float] = {}
-    for name, statistic in statistics.items():
-        value, interval = evaluate.measure(statistic, weights)
-        metrics[name] = value
-        if interval is not None:
-            intervals[name] = [round(bound, 4) for bound in interval]
-    share_good = float(labels.mean())
-    metrics |= {
-        "majority_accuracy": max(share_good, 1.0 - share_good),
-        "base_rate_brier": share_good * (1.0 - share_good),
-        "share_good": share_good,
-    }
-    pairs = evaluate.count_ordered_pairs(log_odds, ratings, groups)
-    if pairs.num_pairs:
-        by_length = evaluate.count_ordered_pairs(length_log_odds, ratings, groups)
-        metrics |= {
-            "pair_accuracy": pairs.num_right / pairs.num_pairs,
-            "length_only_pair_accuracy": by_length.num_right / pairs.num_pairs,
-        }
-    details = {
-        "n": len(rows),
+    uncalibrated = 1.0 / (1.0 + np.exp(-np.clip(log_odds[kept], -700, 700)))
+    if prepared.is_paired:
+        sign = np.where(labels, 1.0, -1.0)
+        chosen = np.where(labels, probabilities[kept], 1.0 - probabilities[kept])
+        raw = np.where(labels, uncalibrated, 1.0 - uncalibrated)
+        measured = measure_pairs(
+            chosen, weights=weights, length_log_odds=sign * length_log_odds[kept]
+        )
+        before = measure_pairs(raw, weights=weights)
+    else:
+        measured = measure_labelled(
+            log_odds,
+            labels,
+            groups,
+            weights=weights,
+            probabilities=probabilities,
+            ratings=prepared.ratings,
+            length_scores=length_log_odds,
+        )
+        before = measure_labelled(
+            log_odds, labels, groups, weights=weights, probabilities=uncalibrated
+        )
+    metrics = measured.metrics | _flatten(measured) | {"uncalibrated_ece": before.metrics["ece"]}
+    intervals = measured.intervals | {"uncalibrated_ece": before.intervals["ece"]}
+    details: dict[str, Any] = {
+        "objective": prepared.objective.value,
+        "n": len(labels),
         "num_prompts": len(set(groups)),
-        "num_ratings": sum(row.num_ratings for row in rows),
-        "num_pairs": pairs.num_pairs,
-        "intervals": intervals,
-        "classification_report": evaluate.classification_report(probabilities >= 0.5, labels),
-        "reliability": evaluate.reliability_table(probabilities, labels),
+        "num_ratings": prepared.num_ratings,
+        "num_ties": 0 if prepared.is_tie is None else int(prepared.is_tie.sum()) // 2,
+        "num_pairs": _count_pairs(prepared, len(labels)),
+        "intervals": {name: list(bounds) for name, bounds in intervals.items()},
+        "reliability": evaluate.reliability_table(probabilities[kept], labels),
         "reliability_uncalibrated": evaluate.reliability_table(uncalibrated, labels),
         "folds": [
             {
-                "n": int((folds == fold).sum()),
-                "good": int(labels[folds == fold].sum()),
-                "prompts": len({groups[index] for index in np.flatnonzero(folds == fold)}),
+                "n": int((folds[kept] == fold).sum()),
+                "good": int(labels[folds[kept] == fold].sum()),
+                "prompts": len({groups[row] for row in np.flatnonzero(folds[kept] == fold)}),
             }
             for fold in range(int(folds.max()) + 1)
         ],
     }
+    if not prepared.is_paired:
+        details["classification_report"] = evaluate.classification_report(
+            probabilities >= 0.5, labels
+        )
     return metrics, details
+
+
+def _flatten(measured: Measured) -> dict[str, float]:
+    """Baselines among the metrics: `length_only_auc`, `majority_accuracy`, `base_rate_brier` ..."""
+    return {
+        f"{name}_{metric}": value
+        for metric, values in measured.baselines.items()
+        for name, value in values.items()
+    }
+
+
+def _count_pairs(prepared: Prepared, num_kept: int) -> int:
+    if prepared.is_paired or prepared.ratings is None:
+        return num_kept
+    _, cases = evaluate.order_by_prompt(prepared.ratings, prepared.ratings, prepared.groups)
+    return int(cases.sum())

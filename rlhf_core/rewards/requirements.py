@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from rlhf_core.errors import NotEnoughData, RlhfError, TrainingFailed
 
 MIN_ROWS = 50
+"""Rated completions, pairs or thumbs: fewer tell nothing apart."""
 MIN_PROMPTS = 2  # of each class: one to learn from, one to test on
 
 
@@ -42,7 +43,39 @@ def find_obstacle(counts: RowCounts, *, threshold: float) -> RlhfError | None:
             f"(ratings {counts.lowest:.3g} to {counts.highest:.3g}): rate some that are {side}, or "
             "choose another threshold between those two."
         )
-    for kind, have in (("good", counts.num_prompts_good), ("bad", counts.num_prompts_bad)):
+    return _find_one_prompt(counts.num_prompts_good, counts.num_prompts_bad)
+
+
+def find_thumb_obstacle(
+    *, num_up: int, num_down: int, num_prompts_up: int, num_prompts_down: int
+) -> RlhfError | None:
+    """The first reason why these thumbs cannot train a reward model; None where they can."""
+    total = num_up + num_down
+    if total < MIN_ROWS:
+        return NotEnoughData(have=total, need=MIN_ROWS, what="completions with a thumb")
+    if num_up == 0 or num_down == 0:
+        thumb, other = ("up", "down") if num_down == 0 else ("down", "up")
+        return TrainingFailed(
+            f"All {total} thumbs are {thumb}: there is nothing to tell apart; some completions "
+            f"need a thumb {other}."
+        )
+    return _find_one_prompt(num_prompts_up, num_prompts_down)
+
+
+def find_pair_obstacle(*, num_pairs: int, num_prompts: int) -> RlhfError | None:
+    """The first reason why these pairs (ties not counted) cannot train one; None where they can."""
+    if num_pairs < MIN_ROWS:
+        return NotEnoughData(have=num_pairs, need=MIN_ROWS, what="pairs with a better side")
+    if num_prompts < MIN_PROMPTS:
+        return TrainingFailed(
+            f"All {num_pairs} pairs answer one prompt: the model is tested on prompts it has not "
+            f"seen, so at least {MIN_PROMPTS} are needed; compare answers to more prompts."
+        )
+    return None
+
+
+def _find_one_prompt(num_good: int, num_bad: int) -> RlhfError | None:
+    for kind, have in (("good", num_good), ("bad", num_bad)):
         if have < MIN_PROMPTS:
             return TrainingFailed(
                 f"All {kind} completions answer one prompt: the model is tested on prompts it has "

@@ -1,14 +1,13 @@
-"""A reward model of sentence embeddings and a logistic regression.
+"""A reward model of sentence embeddings and logistic regressions.
 
 It answers: how likely is it that people rate this completion of this prompt `threshold` or better?
-It learns from 50 rated completions up, in seconds, on a CPU. All its figures are out of fold: each
-row is scored by a model that has seen no completion of the same prompt.
+It learns from 50 rated completions, pairs or thumbs up, in seconds, on a CPU. Each aspect that was
+rated has a head of its own; a caller weighs them. All its figures are out of fold: each row is
+scored by a model that has seen no completion of the same prompt.
 """
 
-import hashlib
-import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,36 +16,32 @@ import numpy as np
 
 from rlhf_core.encoder.model import SentenceEncoder
 from rlhf_core.errors import InvalidInput, TrainingFailed
-from rlhf_core.examples import ScoredCompletion
 from rlhf_core.rewards import features
-from rlhf_core.rewards.calibration import Calibration, calibrate_across_folds, fit_calibration
-from rlhf_core.rewards.crossval import score_out_of_fold
-from rlhf_core.rewards.folds import assign_folds
-from rlhf_core.rewards.logistic import (
-    Floats,
-    Labels,
-    balance_weights,
-    fit_line,
-    one_thread,
-    turn_to_axes,
+from rlhf_core.rewards.heads import OVERALL, choose_weights, mix_heads
+from rlhf_core.rewards.logistic import Floats, one_thread
+from rlhf_core.rewards.sbert_files import SavedModel, read_saved, write_saved
+from rlhf_core.rewards.sbert_fit import Embedded, Head, Learned, learn_heads
+from rlhf_core.rewards.sbert_rows import (
+    Objective,
+    Prepared,
+    TrainingRow,
+    draw_weights,
+    prepare_rows,
 )
-from rlhf_core.rewards.report import build_report
-from rlhf_core.rewards.requirements import RowCounts, find_obstacle
 from rlhf_core.training import Tracker, TrainReport, installed_versions
 
-CLASSIFIER_FILE = "classifier.skops"
-SPEC_FILE = "reward_model.json"
-SPEC_FORMAT = 1
 TEXTS_A_BLOCK = 128
 LONG_TEXT = 2_000  # characters; the bundled encoder reads 256 tokens, about half of that
+EMBEDDING_SHARE = 0.7  # of the progress of a run
 
 
 @dataclass(frozen=True)
 class SbertParams:
-    """How to train. `threshold`: a mean rating at or above it is good (1..5).
+    """How to train. `threshold`: a mean rating at or above it is good (1..5); pairs need none.
 
     `regularisation`: values of scikit-learn's C to choose from, smaller is smoother. `max_rows`
-    bounds memory (about 60 KB a row); beyond it whole prompts are drawn by the seed.
+    bounds memory (about 60 KB a row); beyond it whole prompts are drawn by the seed. `bootstrap`
+    weighs the prompts by a draw of the seed: the members of an ensemble would be alike without.
     """
 
     threshold: float = 4.0
@@ -54,6 +49,7 @@ class SbertParams:
     seed: int = 0
     regularisation: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
     max_rows: int = 20_000
+    bootstrap: bool = False
 
     def __post_init__(self) -> None:
         if not 1.0 < self.threshold <= 5.0:
@@ -62,223 +58,199 @@ class SbertParams:
             )
         if not 0 <= self.seed < 2**32:
             raise InvalidInput(f"seed {self.seed}: choose 0 to 4294967295.", field="seed")
-        if self.folds < 2:
-            raise InvalidInput(f"folds {self.folds}: choose 2 or more.", field="folds")
+        if not 2 <= self.folds <= 50:
+            raise InvalidInput(f"folds {self.folds}: choose 2 to 50.", field="folds")
         if not self.regularisation or min(self.regularisation) <= 0:
             raise InvalidInput("regularisation: give positive values.", field="regularisation")
+        if self.max_rows < 1:
+            raise InvalidInput(f"max_rows {self.max_rows}: choose 1 or more.", field="max_rows")
 
 
 class SbertRewardModel:
-    """A trained model, ready to score. `encoder_digest` names the only encoder it fits."""
+    """A trained model with its encoder, ready to score.
+
+    `objective` says what it was trained on: of pairs, P(good) is the probability to be preferred
+    to an average completion of the training pairs, and log odds subtract.
+    """
 
     def __init__(
         self,
         *,
-        weights: Floats,
-        intercept: float,
-        scale: features.LengthScale,
-        calibration: Calibration,
+        heads: Mapping[str, Head],
+        scale: features.TextScale,
         threshold: float,
-        encoder_digest: str,
+        objective: Objective,
+        encoder: SentenceEncoder,
     ) -> None:
-        self._weights = weights.astype(np.float32)
-        self._intercept = intercept
+        self._heads = dict(heads)
+        self._weights = {name: head.weights.astype(np.float32) for name, head in heads.items()}
         self._scale = scale
-        self._calibration = calibration
+        self._encoder = encoder
         self.threshold = threshold
-        self.encoder_digest = encoder_digest
+        self.objective = objective
+        self.encoder_digest = encoder.digest
+
+    @property
+    def is_probability(self) -> bool:
+        """Scores are P(good) in 0..1."""
+        return True
+
+    @property
+    def aspects(self) -> tuple[str, ...]:
+        """The aspects that have a head of their own, in alphabetical order."""
+        return tuple(sorted(name for name in self._heads if name != OVERALL))
 
     def score(
-        self, prompts: Sequence[str], completions: Sequence[str], *, encoder: SentenceEncoder
+        self,
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        *,
+        weights: Mapping[str, float] | None = None,
     ) -> Floats:
-        """P(good) in 0..1 of each pair, in their order; no text is embedded twice.
+        """P(good) in 0..1 of each pair (n,), in their order; no text is embedded twice.
 
-        Raises InvalidInput for another encoder than the one it was trained with, or for lists of
-        different lengths.
+        `weights` by aspect (and `overall`): the weighted mean of the heads' probabilities. Raises
+        InvalidInput for lists of different lengths, an unknown aspect, or unsound weights.
         """
-        if encoder.digest != self.encoder_digest:
-            raise InvalidInput(
-                f"The reward model was trained with the encoder {self.encoder_digest[:12]}, this "
-                f"one is {encoder.digest[:12]}: set RLHF_ENCODER to that one, or train again."
-            )
+        shares = choose_weights(weights, self.aspects)
+        found = {
+            name: self._heads[name].calibration.apply(log_odds)
+            for name, log_odds in self._find_log_odds(prompts, completions, [*shares]).items()
+        }
+        return mix_heads(found, shares)
+
+    def prefer(
+        self, prompts: Sequence[str], firsts: Sequence[str], seconds: Sequence[str]
+    ) -> Floats | None:
+        """P(the first completion is better) (n,) of a model of pairs; None of any other."""
+        if self.objective is not Objective.PAIRS:
+            return None
+        if len(firsts) != len(seconds):
+            raise InvalidInput(f"{len(firsts)} first completions, but {len(seconds)} second ones.")
+        found = self._find_log_odds([*prompts, *prompts], [*firsts, *seconds], [OVERALL])[OVERALL]
+        differences = found[: len(prompts)] - found[len(prompts) :]
+        return self._heads[OVERALL].calibration.apply(differences)
+
+    def _find_log_odds(
+        self, prompts: Sequence[str], completions: Sequence[str], names: Sequence[str]
+    ) -> dict[str, Floats]:
+        """What each named head says before calibration: (n,) each."""
         if len(prompts) != len(completions):
             raise InvalidInput(f"{len(prompts)} prompts, but {len(completions)} completions.")
         if not prompts:
-            return np.empty(0)
+            return {name: np.empty(0) for name in names}
         once = list(dict.fromkeys([*prompts, *completions]))
         place = {text: index for index, text in enumerate(once)}
-        embeddings = encoder.encode(once)
-        lengths = features.build_length_features(
-            features.count_characters(prompts, completions), self._scale
-        )
-        log_odds = features.apply_weights(
-            self._weights,
-            embeddings[[place[text] for text in prompts]],
-            embeddings[[place[text] for text in completions]],
-            lengths.astype(np.float32),
-        )
-        return self._calibration.apply(log_odds.astype(np.float64) + self._intercept)
+        embeddings = self._encoder.encode(once)
+        texts = features.build_text_features(
+            features.count_texts(prompts, completions), self._scale
+        ).astype(np.float32)
+        of_prompts = embeddings[[place[text] for text in prompts]]
+        of_completions = embeddings[[place[text] for text in completions]]
+        found = {}
+        for name in names:
+            raw = features.apply_weights(self._weights[name], of_prompts, of_completions, texts)
+            found[name] = raw.astype(np.float64) + self._heads[name].intercept
+        return found
 
 
 def train(
-    rows: Sequence[ScoredCompletion],
+    rows: Sequence[TrainingRow],
     *,
     params: SbertParams,
     encoder: SentenceEncoder,
     out_dir: Path,
     tracker: Tracker,
 ) -> TrainReport:
-    """Train on the rows and write the model into `out_dir` (which exists).
+    """Train on rows of one kind and write the model into `out_dir` (which exists).
 
     Same rows, encoder and parameters give the same model and figures on the same machine.
 
     Raises NotEnoughData or TrainingFailed where the rows cannot train a model, InvalidInput for a
     row without text. Where `tracker` asks to stop, TrainingFailed between two blocks of texts.
     """
-    rows = _draw_prompts(rows, params, tracker)
-    labels = _label(rows, params)
-    groups = [row.group for row in rows]
-    tracker.log(
-        f"{len(rows)} completions of {len(set(groups))} prompts, {int(labels.sum())} of them good "
-        f"(mean rating {params.threshold:g} or more)."
+    prepared = prepare_rows(
+        rows,
+        threshold=params.threshold,
+        max_rows=params.max_rows,
+        seed=params.seed,
+        tracker=tracker,
     )
+    if params.bootstrap:
+        prepared = draw_weights(prepared, params.seed)
+    tracker.log(_describe(prepared, params))
     started_at = time.monotonic()
-    prompts, completions = _embed(rows, encoder, tracker)
+    embedded = _embed(prepared, encoder, tracker)
     embedded_at = time.monotonic()
+
+    def say(share: float, message: str) -> None:
+        tracker.progress(EMBEDDING_SHARE + (1 - EMBEDDING_SHARE) * share, message)
+
     with one_thread():
-        metrics, details = _learn(rows, labels, prompts, completions, params, out_dir, tracker)
-    _save_spec(out_dir, details, params, encoder)
-    details["seconds"] = {
-        "embedding": embedded_at - started_at,
-        "fitting": time.monotonic() - embedded_at,
-    }
-    tracker.metrics(0, metrics)
-    tracker.log(
-        f"On prompts not seen: AUC {metrics['auc']:.3f} (by length alone "
-        f"{metrics['length_only_auc']:.3f}), accuracy {metrics['accuracy']:.3f} (always the more "
-        f"frequent answer {metrics['majority_accuracy']:.3f}), calibration error "
-        f"{metrics['ece']:.3f} (before calibration {metrics['uncalibrated_ece']:.3f}), "
-        f"n = {len(rows)}."
+        learned = learn_heads(
+            prepared,
+            embedded,
+            num_folds=params.folds,
+            grid=params.regularisation,
+            seed=params.seed,
+            on_progress=say,
+        )
+    write_saved(
+        out_dir,
+        SavedModel(
+            heads=learned.heads,
+            scale=learned.scale,
+            objective=prepared.objective,
+            threshold=params.threshold,
+            encoder_digest=encoder.digest,
+            dimension=encoder.dimension,
+        ),
+        params=asdict(params),
     )
+    details = learned.details | {
+        "seconds": {
+            "embedding": embedded_at - started_at,
+            "fitting": time.monotonic() - embedded_at,
+        }
+    }
+    tracker.metrics(0, learned.metrics)
+    tracker.log(_summarise(learned))
     tracker.progress(1.0, "Trained")
     return TrainReport(
         artifact_dir=out_dir,
-        metrics=metrics,
+        metrics=learned.metrics,
         params=asdict(params),
         seed=params.seed,
-        num_rows=len(rows),
+        num_rows=prepared.num_rows,
         details=details,
         library_versions=installed_versions("scikit-learn", "skops", "numpy", "scipy", "torch"),
     )
 
 
-def load_reward_model(path: Path) -> SbertRewardModel:
+def load_reward_model(path: Path, *, encoder: SentenceEncoder) -> SbertRewardModel:
     """Read a model from its folder, which `artifacts.open_artifact` has verified.
 
     Nothing but numbers is read: skops refuses every type outside its own trusted list. Raises
-    InvalidInput where the files are not those of such a model.
+    InvalidInput where the files are not those of such a model, or fit another encoder.
     """
-    from skops.io import get_untrusted_types, load
-
-    file = path / CLASSIFIER_FILE
-    try:
-        spec = json.loads((path / SPEC_FILE).read_text())
-        foreign = get_untrusted_types(file=file)
-        if foreign:
-            raise InvalidInput(
-                f"{file} names types that are not trusted ({', '.join(sorted(foreign))}): it is "
-                "not loaded; train the version again."
-            )
-        classifier = load(file, trusted=[])
-        weights = np.asarray(classifier.coef_, dtype=np.float64).ravel()
-        intercept = float(np.asarray(classifier.intercept_).ravel()[0])
-        scale = features.LengthScale(
-            **{name: tuple(values) for name, values in spec["length_scale"].items()}
-        )
-        calibration = Calibration(**spec["calibration"])
-        expected = 4 * spec["dimension"] + features.NUM_LENGTH_FEATURES
-        threshold, digest = float(spec["threshold"]), str(spec["encoder_digest"])
-        if spec["format"] != SPEC_FORMAT or spec["features"] != list(features.FEATURE_NAMES):
-            raise InvalidInput(f"{path / SPEC_FILE} is of another format: train the version again.")
-    except InvalidInput:
-        raise
-    except Exception as error:  # the files are damaged, in whichever of skops' many ways
+    saved = read_saved(path)
+    if encoder.digest != saved.encoder_digest:
         raise InvalidInput(
-            f"{path} holds no reward model ({type(error).__name__}: {error}): train it again."
-        ) from error
-    if weights.shape != (expected,) or not np.isfinite([*weights, intercept]).all():
-        raise InvalidInput(f"{file} does not fit {SPEC_FILE} beside it: train the version again.")
+            f"The reward model was trained with the encoder {saved.encoder_digest[:12]}, this "
+            f"one is {encoder.digest[:12]}: set RLHF_ENCODER to that one, or train again."
+        )
     return SbertRewardModel(
-        weights=weights,
-        intercept=intercept,
-        scale=scale,
-        calibration=calibration,
-        threshold=threshold,
-        encoder_digest=digest,
+        heads=saved.heads,
+        scale=saved.scale,
+        threshold=saved.threshold,
+        objective=saved.objective,
+        encoder=encoder,
     )
 
 
-def count_rows(rows: Sequence[ScoredCompletion], threshold: float) -> RowCounts:
-    """What `requirements.find_obstacle` asks of rows."""
-    scores = [row.score for row in rows] or [0.0]
-    return RowCounts(
-        num_rows=len(rows),
-        num_good=sum(row.score >= threshold for row in rows),
-        num_prompts=len({row.group for row in rows}),
-        num_prompts_good=len({row.group for row in rows if row.score >= threshold}),
-        num_prompts_bad=len({row.group for row in rows if row.score < threshold}),
-        lowest=min(scores),
-        highest=max(scores),
-    )
-
-
-def _draw_prompts(
-    rows: Sequence[ScoredCompletion], params: SbertParams, tracker: Tracker
-) -> Sequence[ScoredCompletion]:
-    """At most `max_rows` rows: whole prompts, in an order that only seed and prompt decide."""
-    if len(rows) <= params.max_rows:
-        return rows
-
-    def draw(group: str) -> bytes:
-        return hashlib.blake2b(f"{params.seed}:{group}".encode(), digest_size=8).digest()
-
-    kept: list[ScoredCompletion] = []
-    for row in sorted(rows, key=lambda row: draw(row.group)):
-        if len(kept) >= params.max_rows and row.group != kept[-1].group:
-            break
-        kept.append(row)
-    tracker.log(
-        f"{len(rows) - len(kept)} of {len(rows)} rows are left out: a run learns from at most "
-        f"{params.max_rows}, drawn by prompt."
-    )
-    return kept
-
-
-def _label(rows: Sequence[ScoredCompletion], params: SbertParams) -> Labels:
-    """Which rows are good. Refuses rows that cannot train a model, with the reason."""
-    for number, row in enumerate(rows, start=1):
-        if not row.prompt.strip() or not row.completion.strip():
-            part = "completion" if row.prompt.strip() else "prompt"
-            raise InvalidInput(
-                f"Row {number} (interaction {row.interaction_id}) has an empty {part}: "
-                "leave it out."
-            )
-        if not 1.0 <= row.score <= 5.0 or row.num_ratings < 1:
-            raise InvalidInput(
-                f"Row {number} (interaction {row.interaction_id}) has the rating {row.score} of "
-                f"{row.num_ratings} raters: ratings go from 1 to 5."
-            )
-    obstacle = find_obstacle(count_rows(rows, params.threshold), threshold=params.threshold)
-    if obstacle is not None:
-        raise obstacle
-    return np.array([row.score >= params.threshold for row in rows])
-
-
-def _embed(
-    rows: Sequence[ScoredCompletion], encoder: SentenceEncoder, tracker: Tracker
-) -> tuple[features.Array, features.Array]:
-    """Embeddings of the prompts and of the completions: (n, d) each."""
-    texts = sorted({text for row in rows for text in (row.prompt, row.completion)}, key=_by_length)
+def _embed(prepared: Prepared, encoder: SentenceEncoder, tracker: Tracker) -> Embedded:
+    """Embeddings of every text, each embedded once, in blocks of texts of like length."""
+    texts = prepared.texts()
     num_long = sum(len(text) > LONG_TEXT for text in texts)
     if num_long:
         tracker.log(
@@ -291,97 +263,57 @@ def _embed(
             raise TrainingFailed("Stopped on request; the embeddings made so far are kept.")
         blocks.append(encoder.encode(texts[start : start + TEXTS_A_BLOCK]))
         done = min(len(texts), start + TEXTS_A_BLOCK)
-        tracker.progress(0.7 * done / len(texts), f"Embedded {done} of {len(texts)} texts")
+        tracker.progress(
+            EMBEDDING_SHARE * done / len(texts), f"Embedded {done} of {len(texts)} texts"
+        )
     embeddings = np.concatenate(blocks)
     place = {text: index for index, text in enumerate(texts)}
+
+    def pick(wanted: list[str]) -> features.Array:
+        found: features.Array = embeddings[[place[text] for text in wanted]]
+        return found
+
+    return Embedded(
+        prompts=pick(prepared.prompts),
+        completions=pick(prepared.completions),
+        others=None if prepared.others is None else pick(prepared.others),
+    )
+
+
+def _describe(prepared: Prepared, params: SbertParams) -> str:
+    num_prompts = len(set(prepared.groups))
+    match prepared.objective:
+        case Objective.PAIRS:
+            num_ties = 0 if prepared.is_tie is None else int(prepared.is_tie.sum()) // 2
+            return f"{prepared.num_rows} pairs of {num_prompts} prompts, {num_ties} of them ties."
+        case Objective.THUMBS:
+            return (
+                f"{prepared.num_rows} completions of {num_prompts} prompts, "
+                f"{int(prepared.labels.sum())} of them with a thumb up."
+            )
+        case Objective.SCORES:
+            aspects = ", ".join(prepared.aspects)
+            return (
+                f"{prepared.num_rows} completions of {num_prompts} prompts, "
+                f"{int(prepared.labels.sum())} of them good (mean rating {params.threshold:g} or "
+                f"more){'; aspects: ' + aspects if aspects else ''}."
+            )
+
+
+def _summarise(learned: Learned) -> str:
+    metrics: dict[str, Any] = learned.metrics
+    if "auc" in metrics:
+        main = (
+            f"AUC {metrics['auc']:.3f} (by length alone {metrics['length_only_auc']:.3f}), "
+            f"accuracy {metrics['accuracy']:.3f} (always the more frequent answer "
+            f"{metrics['majority_accuracy']:.3f})"
+        )
+    else:
+        main = (
+            f"{metrics['pair_accuracy']:.3f} of the pairs in the right order (by length alone "
+            f"{metrics['length_only_pair_accuracy']:.3f})"
+        )
     return (
-        embeddings[[place[row.prompt] for row in rows]],
-        embeddings[[place[row.completion] for row in rows]],
+        f"On prompts not seen: {main}, calibration error {metrics['ece']:.3f} (before calibration "
+        f"{metrics['uncalibrated_ece']:.3f}), n = {learned.details['n']}."
     )
-
-
-def _learn(
-    rows: Sequence[ScoredCompletion],
-    labels: Labels,
-    prompts: features.Array,
-    completions: features.Array,
-    params: SbertParams,
-    out_dir: Path,
-    tracker: Tracker,
-) -> tuple[dict[str, float], dict[str, Any]]:
-    """Test on prompts not seen, fit on all rows, save the classifier: (metrics, details)."""
-    groups = [row.group for row in rows]
-    logs = features.count_characters([row.prompt for row in rows], [row.completion for row in rows])
-    scale = features.measure_lengths(logs)
-    lengths = features.build_length_features(logs, scale)
-    basis = turn_to_axes(features.build_joint_features(prompts, completions, lengths))
-    # A mean of nine ratings says more than one rating, but not nine times as much: people differ.
-    weights = np.sqrt([float(row.num_ratings) for row in rows])
-    folds = assign_folds(labels, groups, num_folds=params.folds, seed=params.seed)
-    grid = params.regularisation
-    tested = score_out_of_fold(
-        basis, labels, weights, folds, grid, lambda part: _say_tested(part, tracker)
-    )
-
-    tracker.progress(0.9, "Fitting the model on all rows")
-    everything, balanced = np.arange(len(rows)), balance_weights(labels, weights)
-    line = fit_line(basis, everything, labels, balanced, regularisation=tested.best)
-    _save_classifier(out_dir, basis.axes @ line.coefficients, line.intercept)
-    calibration = fit_calibration(tested.log_odds, labels)
-
-    tracker.progress(0.95, "Measuring")
-    by_length = score_out_of_fold(turn_to_axes(lengths), labels, weights, folds, grid)
-    metrics, details = build_report(
-        rows,
-        labels,
-        folds=folds,
-        log_odds=tested.log_odds,
-        probabilities=calibrate_across_folds(tested.log_odds, labels, folds),
-        length_log_odds=by_length.log_odds,
-        seed=params.seed,
-    )
-    metrics |= {"regularisation": tested.best, "temperature": calibration.temperature}
-    details |= {
-        "calibration": asdict(calibration),
-        "length_scale": asdict(scale),
-        "regularisation_by_fold": list(tested.chosen),
-    }
-    return metrics, details
-
-
-def _say_tested(share: float, tracker: Tracker) -> None:
-    tracker.progress(0.7 + 0.2 * share, "Testing on prompts not seen")
-
-
-def _by_length(text: str) -> tuple[int, str]:
-    return len(text), text
-
-
-def _save_classifier(out_dir: Path, coefficients: Floats, intercept: float) -> None:
-    """Write the regression as scikit-learn's own object, by skops."""
-    from sklearn.linear_model import LogisticRegression
-    from skops.io import dump
-
-    classifier = LogisticRegression()
-    classifier.classes_ = np.array([0, 1])
-    classifier.coef_ = coefficients[None, :]
-    classifier.intercept_ = np.array([intercept])
-    classifier.n_features_in_ = len(coefficients)
-    dump(classifier, out_dir / CLASSIFIER_FILE)
-
-
-def _save_spec(
-    out_dir: Path, details: dict[str, Any], params: SbertParams, encoder: SentenceEncoder
-) -> None:
-    """Write what belongs to the classifier: encoder, scales, calibration, parameters."""
-    spec = {
-        "format": SPEC_FORMAT,
-        "features": list(features.FEATURE_NAMES),
-        "dimension": encoder.dimension,
-        "encoder_digest": encoder.digest,
-        "length_scale": details["length_scale"],
-        "calibration": details["calibration"],
-        "threshold": params.threshold,
-        "params": asdict(params),
-    }
-    (out_dir / SPEC_FILE).write_text(json.dumps(spec, indent=1, sort_keys=True))

@@ -14,11 +14,12 @@ from sklearn.tree import DecisionTreeClassifier
 
 from rlhf_core.artifacts import open_artifact, write_artifact
 from rlhf_core.encoder.cache import CachedEncoder
-from rlhf_core.encoder.model import load_encoder
 from rlhf_core.errors import InvalidInput, NotEnoughData, TrainingFailed
 from rlhf_core.examples import ScoredCompletion
 from rlhf_core.rewards import features, sbert
+from rlhf_core.rewards.base import RewardModel
 from rlhf_core.rewards.sbert import SbertParams, SbertRewardModel, load_reward_model
+from rlhf_core.rewards.sbert_files import CLASSIFIER_FILE, SPEC_FILE
 from rlhf_core.training import NoOpTracker, TrainReport
 from tests.learning.rated import make_rows, with_score
 
@@ -43,11 +44,6 @@ class Notebook(NoOpTracker):
         return self.stops
 
 
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> CachedEncoder:
-    return CachedEncoder(load_encoder(), tmp_path_factory.mktemp("embeddings"))
-
-
 @pytest.fixture
 def train(encoder: CachedEncoder, tmp_path: Path) -> Train:
     def run(rows: Sequence[ScoredCompletion], **options: Any) -> TrainReport:
@@ -66,11 +62,11 @@ def test_it_learns_what_separates_good_from_bad(train: Train, encoder: CachedEnc
     assert report.metrics["accuracy"] > 0.9
     assert report.metrics["majority_accuracy"] == 0.5
     assert report.num_rows == 80
-    model = load_reward_model(report.artifact_dir)
+    model = load_reward_model(report.artifact_dir, encoder=encoder)
+    assert isinstance(model, RewardModel)
     scores = model.score(
         ["Tell me about tents."] * 2,
         ["No idea.", "Of course: tents need patience, good tools and a plan."],
-        encoder=encoder,
     )
     assert scores[0] < 0.3 < 0.7 < scores[1]
     assert tracker.fractions == sorted(tracker.fractions)
@@ -97,9 +93,9 @@ def test_same_rows_and_seed_give_the_same_model_and_figures(train: Train, tmp_pa
         folder.mkdir()
         reports.append(train(make_rows(60), seed=3, out_dir=folder))
     assert reports[0].metrics == reports[1].metrics
-    one, two = (skops.io.load(folder / sbert.CLASSIFIER_FILE) for folder in folders)
-    assert one.coef_.tolist() == two.coef_.tolist()
-    spec_files = [(folder / sbert.SPEC_FILE).read_bytes() for folder in folders]
+    one, two = (skops.io.load(folder / CLASSIFIER_FILE) for folder in folders)
+    assert one["overall"].coef_.tolist() == two["overall"].coef_.tolist()
+    spec_files = [(folder / SPEC_FILE).read_bytes() for folder in folders]
     assert spec_files[0] == spec_files[1]
 
 
@@ -113,34 +109,35 @@ def test_shuffled_labels_teach_nothing(train: Train) -> None:
 
 def test_order_and_batch_do_not_change_scores(train: Train, encoder: CachedEncoder) -> None:
     rows = make_rows(60)
-    model = load_reward_model(train(rows).artifact_dir)
+    model = load_reward_model(train(rows).artifact_dir, encoder=encoder)
     prompts, completions = [r.prompt for r in rows], [r.completion for r in rows]
-    together = model.score(prompts, completions, encoder=encoder)
-    backwards = model.score(prompts[::-1], completions[::-1], encoder=encoder)
-    alone = model.score(prompts[:1], completions[:1], encoder=encoder)
+    together = model.score(prompts, completions)
+    backwards = model.score(prompts[::-1], completions[::-1])
+    alone = model.score(prompts[:1], completions[:1])
     assert together[::-1] == pytest.approx(backwards, abs=1e-5)
     assert alone[0] == pytest.approx(together[0], abs=1e-5)
     assert together.min() >= 0
     assert together.max() <= 1
-    assert model.score([], [], encoder=encoder).shape == (0,)
+    assert model.score([], []).shape == (0,)
 
 
 def test_scores_are_those_of_the_saved_classifier(train: Train, encoder: CachedEncoder) -> None:
     rows = make_rows(60)
     folder = train(rows).artifact_dir
-    model, classifier = load_reward_model(folder), skops.io.load(folder / sbert.CLASSIFIER_FILE)
-    spec = json.loads((folder / sbert.SPEC_FILE).read_text())
+    model = load_reward_model(folder, encoder=encoder)
+    classifier = skops.io.load(folder / CLASSIFIER_FILE)["overall"]
+    spec = json.loads((folder / SPEC_FILE).read_text())
     prompts, completions = [r.prompt for r in rows], [r.completion for r in rows]
-    scale = features.LengthScale(**spec["length_scale"])
+    scale = features.TextScale(**spec["text_scale"])
     table = features.build_joint_features(
         encoder.encode(prompts),
         encoder.encode(completions),
-        features.build_length_features(features.count_characters(prompts, completions), scale),
+        features.build_text_features(features.count_texts(prompts, completions), scale),
     )
-    calibration = spec["calibration"]
+    calibration = spec["heads"]["overall"]
     log_odds = classifier.decision_function(table) / calibration["temperature"]
     log_odds += calibration["shift"]
-    scores = model.score(prompts, completions, encoder=encoder)
+    scores = model.score(prompts, completions)
     assert scores == pytest.approx(1 / (1 + np.exp(-log_odds)), abs=1e-4)
 
 
@@ -190,9 +187,9 @@ def test_text_of_100_000_characters_is_told_and_does_not_carry_scores_away(
     rows = make_rows(60)
     rows[0] = replace(rows[0], completion="Of course, this is good. " * 4_000)
     tracker = Notebook()
-    model = load_reward_model(train(rows, tracker=tracker).artifact_dir)
+    model = load_reward_model(train(rows, tracker=tracker).artifact_dir, encoder=encoder)
     assert any("more than 2000 characters" in line for line in tracker.lines)
-    score = model.score([rows[0].prompt], ["x" * 1_000_000], encoder=encoder)[0]
+    score = model.score([rows[0].prompt], ["x" * 1_000_000])[0]
     assert 0 <= score <= 1
 
 
@@ -217,19 +214,19 @@ class OtherEncoder:
 
 
 def test_another_encoder_is_refused_before_it_is_asked(train: Train) -> None:
-    model = load_reward_model(train(make_rows(60)).artifact_dir)
+    folder = train(make_rows(60)).artifact_dir
     with pytest.raises(InvalidInput, match="trained with the encoder"):
-        model.score(["p"], ["c"], encoder=OtherEncoder())
+        load_reward_model(folder, encoder=OtherEncoder())
 
 
-def test_one_flipped_bit_is_refused(train: Train, tmp_path: Path) -> None:
+def test_one_flipped_bit_is_refused(train: Train, encoder: CachedEncoder, tmp_path: Path) -> None:
     def fill(folder: Path) -> None:
         train(make_rows(60), out_dir=folder)
 
     artifact = write_artifact(tmp_path / "model", fill)
     folder = open_artifact(artifact.path, artifact.manifest_sha256)
-    assert isinstance(load_reward_model(folder), SbertRewardModel)
-    file = artifact.path / sbert.CLASSIFIER_FILE
+    assert isinstance(load_reward_model(folder, encoder=encoder), SbertRewardModel)
+    file = artifact.path / CLASSIFIER_FILE
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
@@ -237,26 +234,30 @@ def test_one_flipped_bit_is_refused(train: Train, tmp_path: Path) -> None:
         open_artifact(artifact.path, artifact.manifest_sha256)
 
 
-def test_file_with_code_of_others_is_not_loaded(train: Train) -> None:
+def test_file_with_code_of_others_is_not_loaded(train: Train, encoder: CachedEncoder) -> None:
     folder = train(make_rows(60)).artifact_dir
     classifier = LogisticRegression()
     classifier.coef_ = Path("/etc/passwd")  # pathlib is not on skops' list of trusted types
-    skops.io.dump(classifier, folder / sbert.CLASSIFIER_FILE)
+    skops.io.dump({"overall": classifier}, folder / CLASSIFIER_FILE)
     with pytest.raises(InvalidInput, match="not trusted"):
-        load_reward_model(folder)
+        load_reward_model(folder, encoder=encoder)
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04 broken"])
-def test_broken_files_are_one_sentence(train: Train, content: bytes) -> None:
+def test_broken_files_are_one_sentence(
+    train: Train, encoder: CachedEncoder, content: bytes
+) -> None:
     folder = train(make_rows(60)).artifact_dir
-    (folder / sbert.CLASSIFIER_FILE).write_bytes(content)
+    (folder / CLASSIFIER_FILE).write_bytes(content)
     with pytest.raises(InvalidInput, match="holds no reward model"):
-        load_reward_model(folder)
+        load_reward_model(folder, encoder=encoder)
 
 
-def test_another_kind_of_classifier_is_no_reward_model(train: Train) -> None:
+def test_another_kind_of_classifier_is_no_reward_model(
+    train: Train, encoder: CachedEncoder
+) -> None:
     folder = train(make_rows(60)).artifact_dir
     tree = DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1])
-    skops.io.dump(tree, folder / sbert.CLASSIFIER_FILE)
+    skops.io.dump({"overall": tree}, folder / CLASSIFIER_FILE)
     with pytest.raises(InvalidInput):
-        load_reward_model(folder)
+        load_reward_model(folder, encoder=encoder)
