@@ -1,12 +1,12 @@
-"""The transformer reward model on real feedback: one split by prompt, 70 % to train, 30 % to test.
+"""The transformer reward model on real feedback: one stratified split by prompt, 70 % to train.
 
     python benchmarks/rewards_transformer.py [--data cohere_hf|hh|pandalm|tulu1] [--seed 0]
 
-`cohere_hf`: regression on mean ratings, good is 4 or more; error flags are heads of their own, and
-answers to other prompts (the raters' attention checks) are learned from, never tested on. `hh`,
-`pandalm`, `tulu1`: preference pairs. Intervals (95 %) are a bootstrap by prompt; beside the model
-stands what lengths alone can do, learned on the same rows. Options `--set lr=2e-5` change the
-learner's parameters. Prints one JSON line last.
+`cohere_hf`: regression on mean ratings, good is 4 or more; error flags are heads of their own.
+Answers to other prompts (the raters' attention checks) are left out; `--checks` learns from them
+too. `hh`, `pandalm`, `tulu1`: preference pairs. Intervals (95 %) are a bootstrap by prompt; beside
+the model stands what lengths alone can do, learned on the same rows. Options `--set lr=2e-5` change
+the learner's parameters. Prints one JSON line last.
 """
 
 import argparse
@@ -98,15 +98,24 @@ def read_aspects_and_checks() -> tuple[dict[str, dict[str, float]], list[ScoredC
     return aspects, [row for row in checks if row.completion.strip()]
 
 
-def split(groups: list[str], seed: int) -> tuple[list[int], list[int]]:
-    """(train, test) places; no prompt in both."""
-    names = sorted(set(groups))
-    drawn = np.random.default_rng(seed).permutation(len(names))
-    tested = {names[place] for place in drawn[: round(TEST_SHARE * len(names))]}
-    places = range(len(groups))
+def split(rows: list[Any], seed: int) -> tuple[list[int], list[int]]:
+    """(train, test) places; no prompt in both, and both alike in the mean rating of their prompts.
+
+    Of prompts in the order of their mean rating, every so manieth is drawn for the test.
+    """
+    said: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        said[row.group].append(getattr(row, "score", 0.0))
+    rng = np.random.default_rng(seed)
+    names = np.array(sorted(said))[rng.permutation(len(said))]
+    level = np.array([statistics.mean(said[name]) for name in names])
+    names = names[np.argsort(level, kind="stable")]
+    step = 1 / TEST_SHARE
+    places = (rng.random() * step + step * np.arange(int(len(names) / step))).astype(int)
+    tested = set(names[np.minimum(places, len(names) - 1)])
     return (
-        [place for place in places if groups[place] not in tested],
-        [place for place in places if groups[place] in tested],
+        [place for place, row in enumerate(rows) if row.group not in tested],
+        [place for place, row in enumerate(rows) if row.group in tested],
     )
 
 
@@ -223,7 +232,7 @@ def main() -> None:
                         default="cohere_hf")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--no-checks", action="store_true", help="without attention checks")
+    parser.add_argument("--checks", action="store_true", help="learn from attention checks too")
     parser.add_argument("--threads", type=int, default=0)
     arguments = parser.parse_args()
     if arguments.threads:
@@ -239,9 +248,9 @@ def main() -> None:
         rows = list(
             read_pairs("hh_rlhf_harmless_test" if arguments.data == "hh" else arguments.data)
         )
-    learned, tested = split([row.group for row in rows], arguments.seed)
+    learned, tested = split(rows, arguments.seed)
     train, test = [rows[place] for place in learned], [rows[place] for place in tested]
-    if not arguments.no_checks:
+    if arguments.checks:
         groups = {row.group for row in test}
         train += [row for row in extra if row.group not in groups]
     params = TransformerParams(seed=arguments.seed, **read_options(arguments.set))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 WINDOW = 50
 """Batches among which texts are sorted by length: enough to find likes, few enough to mix."""
-PART_COST_CPU = 24
+PART_COST_CPU = 64
 """What starting one more part costs, in tokens: little on a CPU, which computes tokens slowly."""
 PART_COST_GPU = 4_096
 MAX_SPLIT = 256

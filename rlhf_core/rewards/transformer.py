@@ -12,13 +12,13 @@ import json
 import resource
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rlhf_core.checkpoints import remove_checkpoints
+from rlhf_core.checkpoints import is_disk_error, remove_checkpoints
 from rlhf_core.errors import InvalidInput, TrainingFailed, Unavailable
 from rlhf_core.examples import PreferencePair, ScoredCompletion, UnpairedPreference
 from rlhf_core.rewards.base_model import (
@@ -26,6 +26,7 @@ from rlhf_core.rewards.base_model import (
     choose_device,
     choose_precision,
     find_max_positions,
+    float32_attention,
     load_base,
     load_tokenizer,
     merge_lora,
@@ -33,6 +34,7 @@ from rlhf_core.rewards.base_model import (
     set_dropout,
 )
 from rlhf_core.rewards.transformer_loop import Fit, Machine, fit, standardise
+from rlhf_core.rewards.transformer_manner import fit_manner, put_offsets
 from rlhf_core.rewards.transformer_model import (
     TransformerRewardModel,
     TransformerSpec,
@@ -41,7 +43,15 @@ from rlhf_core.rewards.transformer_model import (
 )
 from rlhf_core.rewards.transformer_params import TransformerParams
 from rlhf_core.rewards.transformer_report import calibrate, measure_held_out
-from rlhf_core.rewards.transformer_rows import Corpus, build_corpus, check_rows, hold_out
+from rlhf_core.rewards.transformer_rows import (
+    Corpus,
+    Row,
+    RowReport,
+    build_corpus,
+    check_rows,
+    drop_ties,
+    hold_out,
+)
 from rlhf_core.rewards.transformer_text import TextEncoder
 from rlhf_core.training import Tracker, TrainReport, installed_versions, seed_everything
 
@@ -70,77 +80,56 @@ def train_transformer(
     model or the disk do not allow it, or `tracker` asked to stop; InvalidInput for a row without
     text.
     """
-    check_rows(rows, params)
+    decided = drop_ties(rows, tracker)
+    check_rows(decided, params)
     tracker.progress(0.0, "Opening the base model")
-    try:
-        base = open_base(params.base)
-        tokenizer = load_tokenizer(base)
-        seed_everything(params.seed)
-        device = choose_device()
-        precision = choose_precision(params.precision, device)
-        encoder = TextEncoder(tokenizer, params.max_tokens)
-        corpus, row_report = build_corpus(rows, encoder, params, tracker)
-        num_labels = len(corpus.heads)
-        model = load_base(base, num_labels=num_labels, seed=params.seed)
-    except (InvalidInput, Unavailable) as error:
-        if isinstance(error, InvalidInput) and error.field not in (None, "base"):
-            raise
-        raise TrainingFailed(str(error)) from error
-    _refuse_overlong(find_max_positions(model, tokenizer), params)
-    model.config.pad_token_id = tokenizer.pad_token_id
-    set_dropout(model, hidden=params.hidden_dropout, attention=0.0)
-    if params.lora_rank:
-        model = add_lora(model, rank=params.lora_rank, head="sequence", seed=params.seed)
-    model = model.to(device)
+    start = _prepare(decided, params, tracker)
+    corpus, machine = start.corpus, start.machine
     learned, held = hold_out(corpus, params)
     centers, scales = _scale_of(learned)
+    manner = None
+    if params.manner:
+        manner, learned = fit_manner(learned, params.seed)
+        held = put_offsets(held, manner)
     tracker.log(
         f"{len(learned)} rows to learn from, {len(held)} held out by prompt; base {params.base} "
-        f"on {device.type} in {precision.name}, seed {params.seed}."
+        f"on {machine.device.type} in {machine.precision.name}, seed {params.seed}."
     )
     found = _fit_or_fail(
-        model,
+        start.model,
         standardise(learned, centers, scales),
         standardise(held, centers, scales),
         params=params,
-        machine=Machine(device, precision, tokenizer.pad_token_id),
-        fingerprint=_fingerprint(corpus, params, base),
+        machine=machine,
+        fingerprint=_fingerprint(corpus, params, start.base),
         work_dir=work_dir,
         tracker=tracker,
     )
     tracker.progress(0.96, "Calibrating and measuring on held-out prompts")
-    logits = found.logits * np.array(scales) + np.array(centers) - _offset(corpus, params)
-    calibrations = calibrate(logits, held, params.threshold)
+    offset = 0.0 if corpus.has_pairs else params.threshold  # good is above 0
+    logits = found.logits * np.array(scales) + np.array(centers) - offset
     spec = TransformerSpec(
         objective="preference" if corpus.has_pairs else "regression",
         heads=corpus.heads,
-        calibrations=calibrations,
-        centers=tuple(center - _offset(corpus, params) for center in centers),
+        calibrations=calibrate(logits, held, params.threshold),
+        centers=tuple(center - offset for center in centers),
         scales=scales,
         max_tokens=params.max_tokens,
         threshold=params.threshold,
+        manner=manner,
     )
-    try:
-        save_transformer(merge_lora(model), encoder, spec, out_dir, asdict(params))
-    except OSError as error:
-        raise TrainingFailed(
-            f"The model could not be written to {out_dir} ({error.strerror or error}): make room, "
-            "then start again; the run goes on from its last checkpoint."
-        ) from error
+    _save_or_fail(start, spec, out_dir, params)
     metrics, details = measure_held_out(logits, held, learned, params)
-    metrics |= {"num_dropped_too_long": float(row_report.num_dropped)}
+    metrics |= {"num_dropped_too_long": float(start.report.num_dropped)}
     details |= {
-        "rows": asdict(row_report),
-        "history": found.history,
-        "chosen": found.chosen,
+        "rows": asdict(start.report),
         "heads": list(corpus.heads),
-        "device": device.type,
-        "precision": precision.name,
-        "num_steps": found.num_steps,
-        "seconds": found.seconds,
-        "tokens_per_s": found.tokens_per_s,
+        "device": machine.device.type,
+        "precision": machine.precision.name,
         "peak_memory_mb": _peak_memory_mb(),
     }
+    for name in ("history", "chosen", "num_steps", "seconds", "tokens_per_s"):
+        details[name] = getattr(found, name)
     _say_end(tracker, metrics, found, len(held))
     remove_checkpoints(work_dir)
     return TrainReport(
@@ -154,12 +143,70 @@ def train_transformer(
     )
 
 
+@dataclass(frozen=True)
+class _Start:
+    """What a run begins with: the base's folder, the model on its device, the rows in tokens."""
+
+    base: Path
+    model: Any
+    encoder: TextEncoder
+    machine: Machine
+    corpus: Corpus
+    report: RowReport
+
+
+def _prepare(rows: Sequence[Row], params: TransformerParams, tracker: Tracker) -> _Start:
+    """Open the base model and turn the rows into tokens."""
+    try:
+        base = open_base(params.base)
+        tokenizer = load_tokenizer(base)
+        seed_everything(params.seed)
+        device = choose_device()
+        precision = choose_precision(params.precision, device)
+        encoder = TextEncoder(tokenizer, params.max_tokens)
+        corpus, report = build_corpus(rows, encoder, params, tracker)
+        model = load_base(base, num_labels=len(corpus.heads), seed=params.seed)
+    except (InvalidInput, Unavailable) as error:
+        if isinstance(error, InvalidInput) and error.field not in (None, "base"):
+            raise
+        raise TrainingFailed(str(error)) from error
+    positions = find_max_positions(model, tokenizer)
+    if params.max_tokens > positions:
+        raise TrainingFailed(
+            f"max_tokens {params.max_tokens}: the base model reads at most {positions} tokens; "
+            "choose no more, or another base model."
+        )
+    model.config.pad_token_id = tokenizer.pad_token_id
+    set_dropout(model, hidden=params.hidden_dropout, attention=0.0)
+    if params.lora_rank:
+        model = add_lora(model, rank=params.lora_rank, head="sequence", seed=params.seed)
+    machine = Machine(device, precision, tokenizer.pad_token_id)
+    return _Start(base, model.to(device), encoder, machine, corpus, report)
+
+
+def _save_or_fail(
+    start: _Start, spec: TransformerSpec, out_dir: Path, params: TransformerParams
+) -> None:
+    try:
+        save_transformer(merge_lora(start.model), start.encoder, spec, out_dir, asdict(params))
+    except Exception as error:
+        if not is_disk_error(error):
+            raise
+        raise TrainingFailed(
+            f"The model could not be written to {out_dir} ({error}): make room, then start again; "
+            "the run goes on from its last checkpoint."
+        ) from error
+
+
 def _fit_or_fail(model: Any, learned: Corpus, held: Corpus, **options: Any) -> Fit:
     """`fit`, with a sentence for what the machine refuses."""
     import torch
 
+    machine: Machine = options["machine"]
+    is_slow = machine.device.type == "cpu" and machine.precision.dtype != torch.float32
     try:
-        return fit(model, learned, held, **options)
+        with float32_attention(model, is_on=is_slow):
+            return fit(model, learned, held, **options)
     except Unavailable as error:
         raise TrainingFailed(str(error)) from error
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -186,11 +233,6 @@ def _scale_of(learned: Corpus) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(centers), tuple(scales)
 
 
-def _offset(corpus: Corpus, params: TransformerParams) -> float:
-    """What is taken off a head's rating, so that good is above 0."""
-    return 0.0 if corpus.has_pairs else params.threshold
-
-
 def _fingerprint(corpus: Corpus, params: TransformerParams, base: Path) -> str:
     """A hash of all that decides the result: rows, parameters, base weights, versions."""
     digest = hashlib.sha256(corpus.digest().encode())
@@ -201,14 +243,6 @@ def _fingerprint(corpus: Corpus, params: TransformerParams, base: Path) -> str:
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()
-
-
-def _refuse_overlong(positions: int, params: TransformerParams) -> None:
-    if params.max_tokens > positions:
-        raise TrainingFailed(
-            f"max_tokens {params.max_tokens}: the base model reads at most {positions} tokens; "
-            "choose no more, or another base model."
-        )
 
 
 def _say_end(tracker: Tracker, metrics: dict[str, float], found: Fit, num_held: int) -> None:

@@ -208,6 +208,8 @@ def _loss_of(
         ]
     back = torch.tensor(np.argsort([place for places in cut for place in places]))
     logits = torch.cat(found).float()[back.to(machine.device)]
+    ground = on_device(part.offsets.reshape(-1))
+    logits = torch.cat([logits[:, :1] + ground[:, None], logits[:, 1:]], dim=1)
     if part.has_pairs:
         losses = preference_losses(
             logits[0::2, 0],
@@ -231,14 +233,20 @@ def predict_rows(model: Any, corpus: Corpus, machine: Machine) -> Floats:
     found = predict(
         model, texts, pad_id=machine.pad_id, device=machine.device, precision=machine.precision
     )
-    return found.reshape(len(corpus), -1, found.shape[1])
+    logits = found.reshape(len(corpus), -1, found.shape[1])
+    logits[:, :, 0] += corpus.offsets
+    return logits
 
 
 def standardise(corpus: Corpus, centers: Sequence[float], scales: Sequence[float]) -> Corpus:
-    """The rows with targets as the heads should say them: (rating - center) / scale."""
+    """The rows with targets and offsets as the heads should say them, in units of `scales`."""
     if corpus.has_pairs:
         return corpus
-    return replace(corpus, targets=(corpus.targets - np.array(centers)) / np.array(scales))
+    return replace(
+        corpus,
+        targets=(corpus.targets - np.array(centers)) / np.array(scales),
+        offsets=corpus.offsets / scales[0],
+    )
 
 
 def _start(

@@ -21,7 +21,9 @@ from rlhf_core.rewards.base_model import (
 )
 from rlhf_core.rewards.batching import pad_rows, part_cost_of, split_by_length
 from rlhf_core.rewards.calibration import Calibration
+from rlhf_core.rewards.features import count_texts
 from rlhf_core.rewards.heads import OVERALL, choose_weights, mix_heads
+from rlhf_core.rewards.transformer_manner import Manner
 from rlhf_core.rewards.transformer_text import TextEncoder, Tokens
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ class TransformerSpec:
     scales: tuple[float, ...]
     max_tokens: int
     threshold: float
+    manner: Manner | None = None
 
 
 class TransformerRewardModel:
@@ -121,6 +124,8 @@ class TransformerRewardModel:
                 precision=self._precision,
             )
         raw: Floats = found * np.array(self.spec.scales) + np.array(self.spec.centers)
+        if self.spec.manner is not None and prompts:
+            raw[:, 0] += self.spec.manner.apply(count_texts(prompts, completions))
         return raw
 
 
@@ -196,6 +201,7 @@ def load_transformer(folder: Path) -> TransformerRewardModel:
             scales=tuple(float(one) for one in plain["scales"]),
             max_tokens=int(plain["max_tokens"]),
             threshold=float(plain["threshold"]),
+            manner=None if plain["manner"] is None else Manner.from_json(plain["manner"]),
         )
         parts = (spec.calibrations, spec.centers, spec.scales)
         if OVERALL not in spec.heads or any(len(part) != len(spec.heads) for part in parts):

@@ -32,7 +32,8 @@ class TransformerParams:
 
     `margin_weight` times the margin of a pair (rating points) is what its rewards should differ
     by; `center_rewards` pulls the sum of the two towards 0 (TRL's `center_rewards_coefficient`).
-    `hidden_dropout` None is what the base model has.
+    `hidden_dropout` None is what the base model has. `manner`: whether a linear model of length and
+    style goes ahead and the transformer learns what is left over.
     """
 
     objective: Objective = "auto"
@@ -60,6 +61,7 @@ class TransformerParams:
     aspect_weight: float = 1.0
     margin_weight: float = 0.25
     center_rewards: float = 0.01
+    manner: bool = True
 
     def __post_init__(self) -> None:
         _require(self.objective in ("auto", "regression", "preference"), "objective",

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from rlhf_core.errors import InvalidInput, NotEnoughData, RlhfError, TrainingFailed
 from rlhf_core.examples import PreferencePair, ScoredCompletion, UnpairedPreference
 from rlhf_core.rewards.base import Floats
+from rlhf_core.rewards.features import count_texts
 from rlhf_core.rewards.heads import OVERALL
 from rlhf_core.rewards.requirements import MIN_PROMPTS, MIN_ROWS, RowCounts, find_obstacle
 from rlhf_core.rewards.transformer_params import TransformerParams
@@ -28,7 +29,9 @@ class Corpus:
     """Rows in tokens. `texts` has one entry a row, or two (chosen, rejected) of a pair.
 
     `targets` (n, heads) are ratings 1..5, NaN where unknown; (n, 0) of pairs. `heads` names them,
-    the overall one first. `margins` (n,) are rating points; `weights` (n,) have mean 1.
+    the overall one first. `margins` (n,) are rating points; `weights` (n,) have mean 1. `counts`
+    (n, texts, 20) are `features.count_texts` of each text, `offsets` (n, texts) what these alone
+    say of it, see `transformer_manner`.
     """
 
     texts: list[tuple[Tokens, ...]]
@@ -37,6 +40,8 @@ class Corpus:
     weights: Floats
     groups: list[str]
     heads: tuple[str, ...]
+    counts: Floats
+    offsets: Floats
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -60,6 +65,8 @@ class Corpus:
             margins=self.margins[places],
             weights=self.weights[places],
             groups=[self.groups[place] for place in places],
+            counts=self.counts[places],
+            offsets=self.offsets[places],
         )
 
     def digest(self) -> str:
@@ -69,7 +76,7 @@ class Corpus:
             for text in row:
                 found.update(np.asarray(text.ids, dtype=np.int64).tobytes())
                 found.update(b"|")
-        for table in (self.targets, self.margins, self.weights):
+        for table in (self.targets, self.margins, self.weights, self.counts):
             found.update(table.tobytes())
         found.update("\n".join(self.groups).encode("utf-8", "surrogatepass"))
         return found.hexdigest()
@@ -113,6 +120,18 @@ def build_corpus(
                 f"tokens and were left out; of the others: {error} Or raise max_tokens."
             ) from error
     return _build(rows, texts, params).take(kept), report
+
+
+def drop_ties(rows: Sequence[Row], tracker: Tracker) -> list[Row]:
+    """The rows without pairs that say nothing: a margin of 0, or the same text twice."""
+    kept = [
+        row
+        for row in rows
+        if not isinstance(row, PreferencePair) or (row.margin != 0 and row.chosen != row.rejected)
+    ]
+    if len(kept) < len(rows):
+        tracker.log(f"{len(rows) - len(kept)} of {len(rows)} pairs are ties and are left out.")
+    return kept
 
 
 def check_rows(rows: Sequence[Row], params: TransformerParams) -> None:
@@ -243,7 +262,20 @@ def _build(
         weights=weights / weights.mean(),
         groups=[row.group for row in rows],
         heads=heads,
+        counts=_count_texts(rows),
+        offsets=np.zeros((len(rows), len(texts[0]))),
     )
+
+
+def _count_texts(rows: Sequence[Row]) -> Floats:
+    """What is counted in each text: (n, texts, 20)."""
+    prompts = [row.prompt for row in rows]
+    pairs = [row for row in rows if isinstance(row, PreferencePair)]
+    sides = [[row.chosen for row in pairs], [row.rejected for row in pairs]]
+    if not pairs:
+        sides = [[row.completion for row in rows if not isinstance(row, PreferencePair)]]
+    found: Floats = np.stack([count_texts(prompts, side) for side in sides], axis=1)
+    return found
 
 
 def _choose_aspects(rows: Sequence[Row]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from rlhf_core.rewards.base_model import (
     add_lora,
     choose_precision,
     find_max_positions,
+    float32_attention,
     load_base,
     load_tokenizer,
     merge_lora,
@@ -131,6 +132,24 @@ def test_dropout_is_set_by_place(bert: Path) -> None:
     assert attention.output.dropout.p == 0.3
     assert model.bert.encoder.layer[0].output.dropout.p == 0.3
     assert model.dropout.p == 0.3
+
+
+def test_float32_attention_says_the_same_and_leaves_no_trace(bert: Path, tmp_path: Path) -> None:
+    model = load_base(bert).eval()
+    inputs = {
+        "input_ids": torch.arange(4, 12).repeat(2, 1),
+        "attention_mask": torch.tensor([[1] * 8, [1] * 5 + [0] * 3]),
+    }
+    plain = model(**inputs).logits
+    with float32_attention(model, is_on=True), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert model.config._attn_implementation == "sdpa_in_float32"
+        rounded = model(**inputs).logits
+    assert torch.allclose(plain, rounded.float(), atol=0.02)
+    assert model.config._attn_implementation == "sdpa"
+    model.save_pretrained(tmp_path / "saved")
+    assert "float32" not in (tmp_path / "saved" / "config.json").read_text().replace(
+        '"dtype": "float32"', ""
+    )
 
 
 def test_precision_is_what_the_device_can_do() -> None:

@@ -1,6 +1,7 @@
 """The step model, on tiny real models made on the spot."""
 
 import json
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -114,10 +115,22 @@ def test_it_learns_which_steps_are_wrong(
     assert not list((report.artifact_dir.parent / "work").glob("step-*"))
 
 
+def test_a_language_model_that_adds_nothing_is_not_kept(train: Train) -> None:
+    drawn = random.Random(0)
+    rows = [
+        replace(row, labels=tuple(drawn.random() < 0.7 for _ in row.labels))
+        for row in make_solutions(60)
+    ]
+    tracker = Notebook()
+    report = train(rows, epochs=3, lr=0.02, tracker=tracker)
+    assert report.details["best_epoch"] == 0
+    assert report.metrics["log_loss"] == pytest.approx(report.metrics["line_log_loss"], abs=1e-5)
+    assert any("Without the language model" in line for line in tracker.lines)
+
+
 def test_scores_of_completions_are_aggregates_of_their_steps(model: StepRewardModel) -> None:
     assert isinstance(model, RewardModel)
-    assert model.is_probability
-    assert model.aspects == ()
+    assert (model.is_probability, model.aspects) == (True, ())
     steps = ["patience tools plan", f"ask {WRONG_WORD} better", "work talk ask"]
     of_steps = model.score_steps(["tell me"], [steps])[0]
     for aggregate, expected in {
@@ -281,10 +294,8 @@ def test_how_a_model_reads_is_found_by_trying(bert: Path, tmp_path: Path) -> Non
 def test_labels_after_the_first_mistake_are_learned_from(train: Train) -> None:
     rows = make_solutions(80, until_first=False)
     report = train(rows, epochs=1)
-    rows_report = report.details["rows"]
-    assert rows_report["num_right"] + rows_report["num_wrong"] == sum(
-        len(row.completions) for row in rows
-    )
+    found = report.details["rows"]
+    assert found["num_right"] + found["num_wrong"] == sum(len(row.labels) for row in rows)
 
 
 def test_cuts_and_left_out_rows_are_counted_and_said(train: Train) -> None:
@@ -364,9 +375,8 @@ def test_an_examination_stands_beside_its_baselines(model: StepRewardModel) -> N
     low, high = found.intervals["first_error_f1"]
     assert low <= found.metrics["first_error_f1"] <= high
     assert found.intervals["gain_over_logistic_first_error_f1"][0] > 0
-    assert sum(found.confusion.values()) == sum(
-        label is not None for row in rows for label in row.labels
-    )
+    num_judged = sum(label is not None for row in rows for label in row.labels)
+    assert sum(found.confusion.values()) == num_judged
     assert {one.segment for one in found.slices} == {"action_type", "number of steps"}
     assert found.worst[0].error >= found.worst[-1].error
     assert found.leakage is not None
@@ -384,7 +394,6 @@ def test_an_examination_says_what_it_cannot_say(model: StepRewardModel) -> None:
     assert found.leakage is None
     assert len(found.notes) == 2
     json.dumps(found.to_json(), allow_nan=False)
-    with pytest.raises(NotEnoughData):
-        examine_steps(model, [replace(row, labels=(None, None)) for row in rows])
-    with pytest.raises(NotEnoughData):
-        examine_steps(model, [])
+    for unjudged in ([], [replace(row, labels=(None, None)) for row in rows]):
+        with pytest.raises(NotEnoughData):
+            examine_steps(model, unjudged)

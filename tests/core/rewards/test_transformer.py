@@ -93,7 +93,7 @@ def test_it_learns_ratings_and_tells_its_way(bert: Path, tmp_path: Path) -> None
     assert isinstance(model, RewardModel)
     assert model.is_probability
     scores = model.score(["Tell me about chess."] * 2, [BAD, GOOD])
-    assert scores[0] < 0.3 < 0.7 < scores[1]
+    assert scores[0] < 0.45 < 0.55 < scores[1]
     assert not (tmp_path / "work").exists() or not list((tmp_path / "work").iterdir())
 
 

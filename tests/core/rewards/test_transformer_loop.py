@@ -1,6 +1,7 @@
 """One training step: the loss is TRL's, and cutting a batch into parts leaves its gradient."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ def test_the_loss_of_pairs_is_that_of_trl(
     ]
     ours = backward_batch(
         model,
-        Corpus(plain, batch.targets, batch.margins, batch.weights, batch.groups, batch.heads),
+        replace(batch, texts=plain),
         params=params,
         machine=MACHINE,
     )

@@ -174,6 +174,27 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_it_goes_on_later(
     assert weights(tmp_path) == whole[0]
 
 
+def test_a_disk_that_has_no_room_for_the_model_says_so_and_keeps_the_last_checkpoint(
+    bert: Path, whole: tuple[bytes, TrainReport], tmp_path: Path
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    class Filler(NoOpTracker):
+        def progress(self, fraction: float, message: str = "") -> None:
+            if message.startswith("Calibrating"):
+                resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+
+    try:
+        with pytest.raises(TrainingFailed, match="could not be written"):
+            run(bert, tmp_path, Filler())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    tracker = Stopper()
+    run(bert, tmp_path, tracker)
+    assert tracker.left == 0  # no step was done again
+    assert weights(tmp_path) == whole[0]
+
+
 @pytest.mark.slow
 def test_twenty_kills_change_nothing(bert: Path, tmp_path: Path) -> None:
     once, often = tmp_path / "once", tmp_path / "often"
