@@ -63,7 +63,7 @@ def save_checkpoint(
         _flush_one(folder)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, OSError) or _is_full_disk(error):
+        if is_disk_error(error):
             raise Unavailable(
                 f"The checkpoint {target} could not be written ({_reason(error)}): make room or "
                 "mend the folder, then start again; the checkpoint before it is intact."
@@ -97,6 +97,14 @@ def remove_checkpoints(folder: Path) -> None:
     for step in _list_steps(folder):
         shutil.rmtree(folder / f"step-{step:09d}", ignore_errors=True)
     _remove_partials(folder)
+
+
+def is_disk_error(error: BaseException) -> bool:
+    """Whether the system refused to write, also where a library (safetensors) words it its way."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return isinstance(error, OSError) or (
+        isinstance(error, Exception) and any(os.strerror(one) in str(error) for one in full)
+    )
 
 
 def _list_steps(folder: Path) -> list[int]:
@@ -161,13 +169,6 @@ def _remove_partials(folder: Path) -> None:
     """Remove what a killed run left half written, and a replaced checkpoint."""
     for path in folder.glob(f".step-*{PARTIAL}"):
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_full_disk(error: BaseException) -> bool:
-    """Whether a library wrapped the system's refusal in an error of its own (safetensors does)."""
-    return isinstance(error, Exception) and any(
-        os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    )
 
 
 def _reason(error: BaseException) -> str:

@@ -11,12 +11,12 @@ from rlhf_core.cli.output import emit, json_option, reading, say, writing
 from rlhf_core.dataset import service
 from rlhf_core.dataset.card_text import card_markdown
 from rlhf_core.dataset.export import begin_export, export_version
-from rlhf_core.dataset.params import DatasetParams
+from rlhf_core.dataset.params import DATASET_NAMES, DatasetParams
 from rlhf_core.dataset.readiness import check_readiness
 from rlhf_core.dataset.rows_file import stage_rows
 from rlhf_core.dataset.service import DatasetVersionView
 from rlhf_core.dataset.splits import MAX_PART_PERCENT, SplitParams
-from rlhf_core.vocabulary import DatasetFormat, DatasetPurpose, Split
+from rlhf_core.vocabulary import DatasetFormat, Split
 
 number_option = click.option(
     "--number", type=click.IntRange(1), help="Which version. Default: the newest."
@@ -29,8 +29,8 @@ def command() -> None:
 
 
 @command.command(
-    help="Freeze rows as the next version of the dataset NAME (default: `ratings` for scores, "
-    "else the purpose)."
+    help="Freeze rows as the next version of the dataset NAME (default by purpose: "
+    f"{', '.join(f'`{name}`' for name in DATASET_NAMES.values())})."
 )
 @click.argument("name", required=False)
 @dataset_options
@@ -64,7 +64,7 @@ def freeze(
         staged = stage_rows(db, params=params, split=split)
     with writing() as db:
         frozen = service.freeze_version(
-            db, actor=SYSTEM, name=name or default_name(params.purpose), staged=staged
+            db, actor=SYSTEM, name=name or DATASET_NAMES[params.purpose], staged=staged
         )
     state = "frozen" if frozen.was_created else "unchanged since"
     emit(frozen, as_json=as_json, text=f"{one_line(frozen.version)}  {state}")
@@ -160,11 +160,6 @@ def export(
         return
     report = {"dataset": version.name, "rows": num_rows, "path": out, "format": format}
     emit(report, as_json=as_json, text=f"{text} to {out}.")
-
-
-def default_name(purpose: DatasetPurpose) -> str:
-    """The dataset that rows of this purpose go into where none is named."""
-    return "ratings" if purpose is DatasetPurpose.SCORES else purpose.value
 
 
 def one_line(version: DatasetVersionView) -> str:

@@ -8,9 +8,9 @@ import click
 from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.cli.output import json_option, writing
 from rlhf_core.cli.waiting import report_job, wait_option
-from rlhf_core.dataset.params import DatasetParams, Filters
+from rlhf_core.dataset.params import DATASET_NAMES, DatasetParams, Filters
 from rlhf_core.errors import InvalidInput
-from rlhf_core.jobs.train_params import DATASET_NAMES, LEARNERS, TrainRewardParams
+from rlhf_core.jobs.train_params import LEARNERS, TrainRewardParams
 from rlhf_core.jobs.train_reward import enqueue_train_reward
 from rlhf_core.registry.service import REWARD_MODEL
 from rlhf_core.vocabulary import DatasetPurpose, JobKind, MergeRule

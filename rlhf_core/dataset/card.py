@@ -58,6 +58,7 @@ class CardBuilder:
         self._db = db
         self._params = params
         self._segments: dict[str, Counter[str]] = {name: Counter() for name in SEGMENTS}
+        self._told: dict[str, Counter[str]] = {name: Counter() for name in SEGMENTS}
         self._good: dict[str, Counter[str]] = {name: Counter() for name in SEGMENTS}
         self._lengths: dict[str, array[int]] = {}
         self._outcomes = array("b")  # 1, 0, or -1 where the row has none
@@ -77,6 +78,8 @@ class CardBuilder:
         for name in SEGMENTS:
             value = row.segments.get(name) or UNKNOWN
             self._segments[name][value] += 1
+            if outcome is not None:
+                self._told[name][value] += 1
             if outcome:
                 self._good[name][value] += 1
         texts = _texts(row)
@@ -153,7 +156,7 @@ class CardBuilder:
                 self._num_ratings += row.num_votes
                 self._scores.append(row.margin)
                 self._labels[row.origin or UNKNOWN] += 1
-                if len(row.chosen) == len(row.rejected):
+                if row.margin == 0 or len(row.chosen) == len(row.rejected):
                     return None
                 return int(len(row.chosen) > len(row.rejected))
             case UnpairedPreference():
@@ -206,8 +209,8 @@ class CardBuilder:
         return [
             _compare(name, value, count, self._good[name][value], self._whole())
             for name in SEGMENTS
-            if len(self._segments[name]) > 1
-            for value, count in self._segments[name].most_common(SHOWN_VALUES)
+            if len(self._told[name]) > 1
+            for value, count in self._told[name].most_common(SHOWN_VALUES)
         ]
 
     def _compare_lengths(self) -> list[dict[str, Any]]:
@@ -231,7 +234,9 @@ class CardBuilder:
         return 0 in self._outcomes and 1 in self._outcomes
 
     def _whole(self) -> tuple[int, int]:
-        return len(self._outcomes), sum(outcome for outcome in self._outcomes if outcome > 0)
+        """The rows that have an outcome, and the good ones of them."""
+        told = [outcome for outcome in self._outcomes if outcome >= 0]
+        return len(told), sum(told)
 
 
 def _texts(row: Example) -> dict[str, str]:

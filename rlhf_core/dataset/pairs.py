@@ -67,6 +67,9 @@ def build_pairs(
             better = chosen.completion
             if pair.feedback_id is not None:
                 better = corrections.get(pair.feedback_id, rejected.completion)
+            if not rejected.completion.strip():  # corrected, but there is nothing to prefer it to
+                tally.count(Reason.EMPTY)
+                continue
             if better.strip() == rejected.completion.strip():
                 tally.count(Reason.UNCHANGED if is_correction else Reason.SAME)
                 continue

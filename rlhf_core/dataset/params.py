@@ -15,6 +15,16 @@ from rlhf_core.vocabulary import (
     TieRule,
 )
 
+DATASET_NAMES: dict[DatasetPurpose, str] = {
+    DatasetPurpose.SCORES: "ratings",
+    DatasetPurpose.PREFERENCES: "pairs",
+    DatasetPurpose.UNPAIRED: "thumbs",
+    DatasetPurpose.PROMPTS: "prompts",
+    DatasetPurpose.STEPS: "steps",
+    DatasetPurpose.SFT: "demonstrations",
+}
+"""The dataset that rows of each purpose go to where no other name is told."""
+
 
 @dataclass(frozen=True)
 class Filters:

@@ -25,6 +25,7 @@ from rlhf_core.dataset.builder import build_rows
 from rlhf_core.dataset.card import CardBuilder
 from rlhf_core.dataset.near_duplicates import PromptSketches
 from rlhf_core.dataset.params import DatasetParams
+from rlhf_core.dataset.said import count_refusals
 from rlhf_core.dataset.splits import SplitParams, assign_split
 from rlhf_core.errors import Conflict, InvalidInput, Unavailable
 from rlhf_core.examples import (
@@ -57,7 +58,8 @@ ROW_TYPES: dict[DatasetPurpose, type[Any]] = {
 class StagedRows:
     """Rows in an artifact that is no version yet. `artifact_path` is below the artifact folder.
 
-    `read_at` is when the reading began: who withdrew consent since is still among the rows.
+    `read_at` is when the reading began, and `num_refusals` how often people had said no by then:
+    who withdrew consent since is still among the rows.
     """
 
     artifact_path: str
@@ -69,6 +71,7 @@ class StagedRows:
     left_out: dict[str, int]
     card: dict[str, Any]
     read_at: datetime
+    num_refusals: int
     file_name: str = FILE_NAME
 
 
@@ -85,7 +88,7 @@ def stage_rows(
     """
     split = split or SplitParams()
     folder = get_settings().artifact_dir / FOLDER
-    read_at = utcnow()
+    read_at, num_refusals = utcnow(), count_refusals(db)
     built = build_rows(db, params=params)
     card = CardBuilder(db, params)
     try:
@@ -119,6 +122,7 @@ def stage_rows(
             voices=built.voices,
         ),
         read_at=read_at,
+        num_refusals=num_refusals,
     )
 
 

@@ -27,7 +27,7 @@ from rlhf_core.store.tables import (
 from rlhf_core.vocabulary import AdjudicationDecision, Choice, ConsentState
 
 CONSENT_PURPOSE = "training"
-BLANKS = " \t\r\n"
+BLANKS = "".join(chr(code) for code in range(0x3001) if chr(code).isspace())  # as `str.strip`
 ROWS_A_FETCH = 2_000
 
 
@@ -213,6 +213,15 @@ def refusal(params: DatasetParams, table: Any) -> sa.ColumnElement[str | None]:
     checks.append((table.user_pseudonym.in_(_withdrew()), Reason.CONSENT.value))
     checks.append((table.user_pseudonym.in_(_erased()), Reason.ERASED.value))
     return sa.case(*checks, else_=None)
+
+
+def count_refusals(db: Session) -> int:
+    """How often people said no so far: withdrawals of consent to training, and erasures."""
+    withdrawn = sa.select(sa.func.count()).where(
+        Consent.purpose == CONSENT_PURPOSE, Consent.state == ConsentState.WITHDRAWN
+    )
+    erased = sa.select(sa.func.count()).select_from(Erasure)
+    return (db.scalar(withdrawn) or 0) + (db.scalar(erased) or 0)
 
 
 def pick_unheard(unheard: Sequence[str | None]) -> str:

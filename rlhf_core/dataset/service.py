@@ -18,19 +18,18 @@ from rlhf_core.accounts.permissions import Actor, Permission, require
 from rlhf_core.clock import new_id, utcnow
 from rlhf_core.config import get_settings
 from rlhf_core.dataset.rows_file import StagedRows, iterate_rows, open_rows
-from rlhf_core.dataset.said import CONSENT_PURPOSE
+from rlhf_core.dataset.said import count_refusals
 from rlhf_core.errors import Conflict, InvalidInput, NotEnoughData, NotFound
 from rlhf_core.examples import Example
 from rlhf_core.store.tables import (
     Account,
-    Consent,
     Dataset,
     DatasetMember,
     DatasetVersion,
     Erasure,
 )
 from rlhf_core.store.upsert import insert_if_absent
-from rlhf_core.vocabulary import ConsentState, DatasetPurpose, Split
+from rlhf_core.vocabulary import DatasetPurpose, Split
 
 MAX_NAME_CHARS = 200
 MEMBERS_A_STATEMENT = 5_000
@@ -171,19 +170,13 @@ def stream_rows(version: DatasetVersionView) -> Iterator[tuple[Example, Split]]:
 
 
 def _refuse_withdrawn(db: Session, staged: StagedRows) -> None:
-    """The rows were read without a lock: whoever said no meanwhile may be among them."""
-    withdrew = sa.select(Consent.id).where(
-        Consent.purpose == CONSENT_PURPOSE,
-        Consent.state == ConsentState.WITHDRAWN,
-        Consent.recorded_at >= staged.read_at,
-    )
-    erased = sa.select(Erasure.id).where(
-        sa.or_(
-            Erasure.requested_at >= staged.read_at,
-            Erasure.completed_at >= staged.read_at,
-        )
-    )
-    if db.scalar(withdrew.limit(1)) or db.scalar(erased.limit(1)):
+    """The rows were read without a lock: whoever said no meanwhile may be among them.
+
+    Refusals are counted, for a moment says little: clocks differ, a word may be recorded with the
+    day on which it was given, and one that was committed during the reading began before it.
+    """
+    erased = sa.select(Erasure.id).where(Erasure.completed_at >= staged.read_at)
+    if count_refusals(db) != staged.num_refusals or db.scalar(erased.limit(1)):
         raise Conflict(
             "Somebody withdrew their consent or was erased while the rows were read: freeze them "
             "again."

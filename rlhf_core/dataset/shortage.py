@@ -19,7 +19,8 @@ def find_short_interactions(db: Session, params: DatasetParams) -> tuple[bool, l
 
     For pairs: unrated answers to prompts that have exactly one rated answer (True); if there are
     none, unrated answers to prompts that have two or more of them. For steps: interactions none of
-    whose steps was judged. For other purposes: those that nobody rated.
+    whose steps was judged. For other purposes: those that nobody rated, or where the filters ask
+    for several raters, fewer than those did; of these the most rated come first.
     """
     purpose = params.purpose
     if purpose is DatasetPurpose.PROMPTS:
@@ -29,7 +30,13 @@ def find_short_interactions(db: Session, params: DatasetParams) -> tuple[bool, l
         waiting.append(sa.exists().where(ReasoningStep.interaction_id == Interaction.id))
         waiting.append(~sa.exists().where(*_judged_step()))
         return False, _list(db, waiting, Interaction.id)
-    waiting += [is_filled(Interaction.completion), ~sa.exists().where(*_rated(Interaction))]
+    waiting.append(is_filled(Interaction.completion))
+    if purpose is not DatasetPurpose.PREFERENCES and params.filters.min_raters > 1:
+        raters = sa.select(sa.func.count(Feedback.rater_id.distinct())).where(*_rated(Interaction))
+        num_raters = raters.scalar_subquery()
+        waiting.append(num_raters < params.filters.min_raters)
+        return False, _list(db, waiting, -num_raters)
+    waiting.append(~sa.exists().where(*_rated(Interaction)))
     if purpose is not DatasetPurpose.PREFERENCES:
         return False, _list(db, waiting, Interaction.id)
     second = _list(

@@ -21,7 +21,8 @@ TUNED_S_A_ROW = 0.35  # an epoch of the bundled encoder on two cores, before a r
 class RunCost:
     """What a run cost, kept in its result: the next one's duration is estimated from it.
 
-    `num_models` counts ensemble members and the judge's; `row_epochs` rows times epochs of all.
+    `num_models` counts ensemble members and the judge's; `row_epochs` rows times epochs of all, 0
+    where `took_s` does not say how long those took.
     """
 
     encoder: str

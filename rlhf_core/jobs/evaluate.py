@@ -138,6 +138,13 @@ def _find_learned(context: JobContext, version: ModelVersionView) -> list[Exampl
     found = [dataset for dataset in known if dataset.id == version.dataset_version_id]
     if not found:
         return []
-    return [
+    rows = [
         row for part in (Split.TRAIN, Split.VALIDATION) for row in load_rows(found[0], split=part)
     ]
+    is_judge = version.details.get("role") == "judge"
+    if not is_judge and not version.details.get("judge"):
+        return rows
+    from rlhf_core.rewards.ensemble import halve_by_prompt
+
+    first, second = halve_by_prompt(rows, version.seed)
+    return second if is_judge else first

@@ -7,10 +7,17 @@ from rlhf_core.dataset.service import DatasetVersionView
 from rlhf_core.errors import InvalidInput
 from rlhf_core.examples import Example, SteppedCompletion
 from rlhf_core.rewards.base import RewardModel
-from rlhf_core.vocabulary import DatasetPurpose, ModelKind
+from rlhf_core.vocabulary import DatasetPurpose, ModelKind, PairOrigin
 
 JUDGED = (DatasetPurpose.SCORES, DatasetPurpose.PREFERENCES, DatasetPurpose.UNPAIRED)
-SHOWN = ("first_error_f1", "auc", "pair_accuracy", "accuracy", "spearman", "ece")
+SHOWN = {  # in this order, and what they are called in a sentence
+    "first_error_f1": "first-error F1",
+    "auc": "AUC",
+    "pair_accuracy": "pair accuracy",
+    "accuracy": "accuracy",
+    "spearman": "Spearman",
+    "ece": "calibration error",
+}
 
 
 def check_fit(kind: ModelKind, purpose: DatasetPurpose) -> None:
@@ -50,15 +57,22 @@ def examine_model(
 
 
 def find_ceiling(dataset: DatasetVersionView) -> float | None:
-    """How often two raters agree on good or bad by the data card; None where it cannot say."""
+    """How often two raters agree on good or bad by the data card; None where it cannot say.
+
+    Of pairs made of ratings the card knows how often two raters give the same rating. Who says 5
+    over 1 and who says 4 over 2 agree on the pair: that is no ceiling.
+    """
     found = dataset.card.get("agreement") or {}
+    origins = (dataset.card.get("labels") or {}).get("counts") or {}
+    if dataset.purpose is DatasetPurpose.PREFERENCES and PairOrigin.RATINGS.value in origins:
+        return None
     value = found.get("good_or_bad", found.get("raw"))
     return None if value is None else float(value)
 
 
 def describe(metrics: dict[str, float]) -> str:
     """The figures that matter most, in a few words."""
-    words = [f"{name.replace('_', ' ')} {metrics[name]:.3f}" for name in SHOWN if name in metrics]
+    words = [f"{word} {metrics[name]:.3f}" for name, word in SHOWN.items() if name in metrics]
     return ", ".join(words[:3]) or "no figure is defined on them"
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, fields
 from json import dumps
 from typing import Any
 
-from rlhf_core.dataset.params import DatasetParams
+from rlhf_core.dataset.params import DATASET_NAMES, DatasetParams
 from rlhf_core.dataset.params import parse_params as parse_dataset_params
+from rlhf_core.dataset.service import is_name
 from rlhf_core.errors import InvalidInput
 from rlhf_core.registry.service import MAX_NAME_CHARS, REWARD_MODEL
 from rlhf_core.vocabulary import DatasetPurpose, JobKind, ModelKind
@@ -33,15 +34,6 @@ LEARNER_KINDS: dict[JobKind, ModelKind] = {
     JobKind.TRAIN_TRANSFORMER: ModelKind.REWARD_TRANSFORMER,
     JobKind.TRAIN_STEPS: ModelKind.REWARD_STEPS,
 }
-DATASET_NAMES: dict[DatasetPurpose, str] = {
-    DatasetPurpose.SCORES: "ratings",
-    DatasetPurpose.PREFERENCES: "pairs",
-    DatasetPurpose.UNPAIRED: "thumbs",
-    DatasetPurpose.PROMPTS: "prompts",
-    DatasetPurpose.STEPS: "steps",
-    DatasetPurpose.SFT: "demonstrations",
-}
-"""The dataset that rows frozen by a run go to, where it is not told another name."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +83,17 @@ class TrainRewardParams:
         self.learner_params()
 
     def _check_names(self) -> None:
-        if len(self.dataset) > MAX_NAME_CHARS or (self.number is not None and not self.dataset):
+        is_missing = self.number is not None and not self.dataset
+        if is_missing or not is_name(self.dataset_name):
             raise InvalidInput(
-                f"dataset: give a name of 1 to {MAX_NAME_CHARS} characters.", field="dataset"
+                f"dataset: give a name of 1 to {MAX_NAME_CHARS} printable characters without /.",
+                field="dataset",
             )
         longest = MAX_NAME_CHARS - len(JUDGE_SUFFIX)
-        if not self.model.strip() or len(self.model) > longest:
-            raise InvalidInput(f"model: give a name of 1 to {longest} characters.", field="model")
+        if not self.model.strip() or len(self.model) > longest or not self.model.isprintable():
+            raise InvalidInput(
+                f"model: give a name of 1 to {longest} printable characters.", field="model"
+            )
 
     @property
     def dataset_name(self) -> str:

@@ -6,6 +6,7 @@ transaction at its end. A run that fails leaves every earlier version in its pla
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from rlhf_core.dataset.readiness import MIN_ROWS, check_readiness, find_obstacle
 from rlhf_core.dataset.rows_file import stage_rows
 from rlhf_core.dataset.service import DatasetVersionView, freeze_version, get_version, load_rows
 from rlhf_core.dataset.splits import SplitParams
-from rlhf_core.errors import InvalidInput, NotEnoughData
+from rlhf_core.errors import InvalidInput, NotEnoughData, RlhfError
 from rlhf_core.examples import Example
 from rlhf_core.jobs.context import JobContext
 from rlhf_core.jobs.durations import RunCost, base_of, count_row_epochs, estimate_duration_s
@@ -25,7 +26,6 @@ from rlhf_core.jobs.examining import describe, examine_model
 from rlhf_core.jobs.learners import Assignment, Trained, Trainer
 from rlhf_core.jobs.service import JobView, enqueue_job, list_jobs
 from rlhf_core.jobs.train_params import (
-    DATASET_NAMES,
     JUDGE_SUFFIX,
     LEARNERS,
     TrainRewardParams,
@@ -41,7 +41,6 @@ from rlhf_core.training import TrainReport
 from rlhf_core.vocabulary import JobState, ModelKind, Split
 
 __all__ = [
-    "DATASET_NAMES",
     "LEARNERS",
     "TrainRewardParams",
     "enqueue_train_reward",
@@ -105,12 +104,14 @@ def run_train_reward(context: JobContext) -> dict[str, Any]:
         made = _make_models(context, params, dataset, trainer)
         version = _register(context, params, dataset, made)
     except BaseException:
-        trainer.remove_what_is_not_registered()
+        _clean_up(context, trainer)
         raise
     context.tracker.log(
         f"Registered as {version.name}. Promote it on the page Models to let it serve."
     )
-    cost = _count_cost(params, dataset, list(made.values()), trainer)
+    cost = _count_cost(
+        params, dataset, list(made.values()), trainer, is_resumed=context.attempt > 1
+    )
     return {**_tell(context, version), "cost": asdict(cost)}
 
 
@@ -220,14 +221,18 @@ def _examine(
         return None
     context.tracker.progress(TRAINING_SHARE, f"Examining the {role} on {len(rows)} rows")
     model = open_model(params.model_kind, found.artifact.path, is_caching=True)
-    examination = examine_model(
-        model,
-        rows,
-        dataset=dataset,
-        train_rows=learned,
-        threshold=params.threshold,
-        seed=params.seed,
-    )
+    try:
+        examination = examine_model(
+            model,
+            rows,
+            dataset=dataset,
+            train_rows=learned,
+            threshold=params.threshold,
+            seed=params.seed,
+        )
+    except NotEnoughData as error:  # all of them ties: no reason to throw the model away
+        context.tracker.log(f"The {role} is not examined on the {len(rows)} test rows: {error}")
+        return None
     context.tracker.log(
         f"The {role} on {len(rows)} test rows: {describe(examination.get('metrics', {}))}."
     )
@@ -294,8 +299,14 @@ def _check_purpose(params: TrainRewardParams, version: DatasetVersionView) -> No
 
 
 def _count_cost(
-    params: TrainRewardParams, dataset: DatasetVersionView, made: Sequence[_Made], trainer: Trainer
+    params: TrainRewardParams,
+    dataset: DatasetVersionView,
+    made: Sequence[_Made],
+    trainer: Trainer,
+    *,
+    is_resumed: bool,
 ) -> RunCost:
+    """Of a run that was taken up again only the last attempt was timed: its speed is not known."""
     reports: list[TrainReport] = [each.trained.report for each in made]
     seconds = [report.details.get("seconds") for report in reports]
     embedding_s = [part.get("embedding", 0.0) for part in seconds if isinstance(part, dict)]
@@ -307,9 +318,16 @@ def _count_cost(
         embedding_s=float(sum(embedding_s)),
         took_s=sum(each.trained.took_s for each in made),
         base=base_of(params),
-        row_epochs=count_row_epochs(params, dataset.num_rows),
+        row_epochs=0 if is_resumed else count_row_epochs(params, dataset.num_rows),
         num_models=params.seeds * len(made),
     )
+
+
+def _clean_up(context: JobContext, trainer: Trainer) -> None:
+    """Drop the files of a failed attempt; not where its commit went through as the line broke."""
+    with suppress(RlhfError):  # the database is away: the next attempt looks again
+        if _find_registered(context) is None:
+            trainer.remove_what_is_not_registered()
 
 
 def _find_registered(context: JobContext) -> ModelVersionView | None:

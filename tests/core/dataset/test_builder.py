@@ -190,3 +190,11 @@ def test_empty_database_has_nothing(store: Store) -> None:
     rows, left_out = build(store)
     assert rows == []
     assert left_out == {}
+
+
+def test_completion_of_unusual_blanks_is_empty_too(store: Store) -> None:
+    with store.writing() as db:
+        for blanks in ("\u00a0", "\u3000\u2003", "\x0b\x1c\x85"):
+            rate(db, {"rating": 5}, completion=blanks)
+    rows, left_out = build(store)
+    assert (rows, left_out) == ([], {"empty completion": 3})

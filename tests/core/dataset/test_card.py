@@ -133,3 +133,19 @@ def test_names_from_outside_format_nothing(store: Store) -> None:
     text = card_markdown(freeze(store))
     assert r"\!\[x\]\(http://evil.example/a.png\)\|\<b\>" in text
     assert "![x]" not in text
+
+
+def test_pairs_that_say_nothing_of_length_count_in_no_rate(store: Store) -> None:
+    with store.writing() as db:
+        for number in range(20):
+            on_web = "a longer one" if number % 4 else "no"
+            for source, better in (("app", "as long"), ("web", on_web)):
+                left, right = (
+                    add_interaction(db, f"{source} {number}?", text, source=source)
+                    for text in (better, "7 signs")
+                )
+                vote(db, left, right, Choice.LEFT)
+    card = freeze(store, DatasetPurpose.PREFERENCES).card
+    assert card["source"] == {"app": 20, "web": 20}
+    assert card["labels"]["rate"] == 0.75
+    assert card["bias"] == []

@@ -44,7 +44,7 @@ def test_freeze_check_and_export_pairs(store: Store, tmp_path: Path) -> None:
     assert ready["left_out"]
     frozen = run_json("freeze", *options, "--test-percent", "25", "--validation-percent", "25")
     version = frozen["version"]
-    assert (version["dataset"], version["num_rows"]) == ("preferences", 8)
+    assert (version["dataset"], version["num_rows"]) == ("pairs", 8)
     assert version["params"]["filters"]["source"] == "app"
     assert version["params"]["split"]["validation_percent"] == 25
     assert not run_json("freeze", *options, "--test-percent", "25", "--validation-percent", "25")[
@@ -52,14 +52,14 @@ def test_freeze_check_and_export_pairs(store: Store, tmp_path: Path) -> None:
     ]
     expected = io.BytesIO()
     with store.reading() as db:
-        export_version(get_version(db, "preferences", actor=SYSTEM), DatasetFormat.CSV, expected)
+        export_version(get_version(db, "pairs", actor=SYSTEM), DatasetFormat.CSV, expected)
     out = tmp_path / "pairs.csv"
-    report = run_json("export", "preferences", "--number", 1, "--format", "csv", "--out", out)
+    report = run_json("export", "pairs", "--number", 1, "--format", "csv", "--out", out)
     assert (report["rows"], out.read_bytes()) == (8, expected.getvalue())
-    shown = run("export", "preferences", "--format", "csv")
+    shown = run("export", "pairs", "--format", "csv")
     assert shown.stdout == expected.getvalue()
-    assert b"8 rows of preferences v1 written" in shown.stderr
-    assert run("card", "preferences").stdout.startswith(b"# preferences v1\n")
+    assert b"8 rows of pairs v1 written" in shown.stderr
+    assert run("card", "pairs").stdout.startswith(b"# pairs v1\n")
 
 
 def test_what_cannot_be_frozen_is_one_sentence(store: Store) -> None:

@@ -303,3 +303,14 @@ def test_skilled_voters_outweigh_guessers(store: Store) -> None:
         rows, _ = build(store, params_of(DatasetPurpose.PREFERENCES, merge=merge))
         found[merge] = next(row.chosen for row in rows if row.prompt == "Disputed?")
     assert found == {MergeRule.MEAN: "So.", MergeRule.WEIGHTED: "Thus."}
+
+
+def test_correction_of_an_empty_answer_is_no_pair(store: Store) -> None:
+    with store.writing() as db:
+        rate(db, {"rating": 1, "correction": "Because."}, completion=" ")
+        rate(db, {"correction": "Because."}, completion="")
+        rate(db, {"rating": 1, "correction": "\u00a0"}, completion="Why not?")
+    rows, left_out = build(
+        store, params_of(DatasetPurpose.PREFERENCES, pair_origins=(PairOrigin.CORRECTION,))
+    )
+    assert (rows, left_out) == ([], {"empty completion": 2})

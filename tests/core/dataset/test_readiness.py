@@ -3,7 +3,7 @@
 import pytest
 
 from rlhf_core.accounts.permissions import SYSTEM, Actor
-from rlhf_core.dataset.params import DatasetParams
+from rlhf_core.dataset.params import DatasetParams, Filters
 from rlhf_core.dataset.readiness import MIN_ROWS, Readiness, check_readiness, find_shortage
 from rlhf_core.errors import Forbidden, NotEnoughData, TrainingFailed
 from rlhf_core.store.engine import Store
@@ -159,3 +159,14 @@ def test_counting_agrees_with_the_rows_for_every_purpose(store: Store) -> None:
 def test_rater_may_not_ask(store: Store) -> None:
     with store.reading() as db, pytest.raises(Forbidden):
         check_readiness(db, actor=Actor("ann", Role.RATER), params=DatasetParams())
+
+
+def test_items_with_too_few_raters_wait_for_another_one(store: Store) -> None:
+    with store.writing() as db:
+        twice = [rate(db, 5, 4) for _ in range(2)]
+        once = rate(db, 4)
+        never = rate(db)
+    ready = check(store, DatasetParams(filters=Filters(min_raters=2)))
+    assert ready.have == len(twice)
+    assert ready.short_interaction_ids == [once, never]
+    assert "rate more interactions (2 are waiting)" in ready.advice

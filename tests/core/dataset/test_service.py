@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from rlhf_core.errors import (
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import (
     AuditEvent,
+    Consent,
     DatasetMember,
     Interaction,
     Rater,
@@ -175,6 +177,18 @@ def test_person_who_leaves_while_rows_are_read_is_in_no_version(rated: Store, ev
         pseudonym = db.scalar(sa.select(Rater.pseudonym))
     with rated.writing() as db:
         (withdraw_consent if event == "consent" else erase)(db, str(pseudonym))
+    refused = pytest.raises(Conflict, match="withdrew their consent or was erased")
+    with refused, rated.writing() as db:
+        freeze_version(db, actor=SYSTEM, name="ratings", staged=staged)
+
+
+def test_withdrawal_recorded_with_an_earlier_day_is_noticed_too(rated: Store) -> None:
+    with rated.reading() as db:
+        staged = stage_rows(db, params=DatasetParams())
+        pseudonym = str(db.scalar(sa.select(Rater.pseudonym)))
+    with rated.writing() as db:
+        withdraw_consent(db, pseudonym)
+        db.execute(sa.update(Consent).values(recorded_at=staged.read_at - timedelta(days=1)))
     refused = pytest.raises(Conflict, match="withdrew their consent or was erased")
     with refused, rated.writing() as db:
         freeze_version(db, actor=SYSTEM, name="ratings", staged=staged)

@@ -63,7 +63,7 @@ def test_the_documented_example_stores_every_field(store: Store) -> None:
         for column, value in vars(row).items()
         if value is None and not column.startswith("_")
     }
-    assert empty == {"model_version_id", "reward", "reward_version_id"}
+    assert empty == {"model_version_id"}
     assert row.user_pseudonym == make_pseudonym("guest@kitchen.example", b"test-key")
     assert row.user_pseudonym in raters  # feedback of kind end_user without a rater is the user's
     assert row.context[1] == {"role": "assistant", "content": "Hello, what shall we cook?"}

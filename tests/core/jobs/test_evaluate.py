@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from rlhf_core.accounts.permissions import SYSTEM
@@ -7,7 +9,7 @@ from rlhf_core.dataset.service import DatasetVersionView, freeze_version
 from rlhf_core.dataset.splits import SplitParams
 from rlhf_core.errors import Conflict, InvalidInput, NotEnoughData, NotFound
 from rlhf_core.jobs.evaluate import enqueue_evaluate
-from rlhf_core.jobs.examining import check_fit
+from rlhf_core.jobs.examining import check_fit, find_ceiling
 from rlhf_core.jobs.service import JobView
 from rlhf_core.registry.evaluations import list_evaluations
 from rlhf_core.registry.views import ModelVersionView
@@ -91,3 +93,38 @@ def test_wrong_wishes_are_refused_before_anything_waits(trained: Store) -> None:
     enqueue_on(trained, "ratings", split="all")
     with pytest.raises(Conflict, match="under way"):
         enqueue_on(trained, "ratings", number=1, split="all")
+
+
+def test_model_and_its_judge_have_seen_a_half_of_the_prompts_each(store: Store) -> None:
+    with store.writing() as db:
+        add_ratings(db, 60)
+    options = {"folds": 2, "regularisation": [0.1], "seed": 3}
+    run(store, enqueue(store, options=options, with_judge=True, test_percent=0.0))
+    seen = []
+    for version in list_models(store):
+        with store.writing() as db:
+            job = enqueue_evaluate(
+                db, actor=SYSTEM, version_id=version.id, dataset="ratings", split="train"
+            )
+        run(store, job)
+        with store.reading() as db:
+            (found,) = list_evaluations(db, version.id, actor=SYSTEM)
+        seen.append(found.examination["leakage"]["num_seen"])
+    assert seen == [30, 30]
+
+
+@pytest.mark.parametrize(
+    ("purpose", "origins", "expected"),
+    [
+        (DatasetPurpose.SCORES, {"5": 9}, 0.9),
+        (DatasetPurpose.PREFERENCES, {"comparison": 9, "correction": 2}, 0.7),
+        (DatasetPurpose.PREFERENCES, {"comparison": 9, "ratings": 1}, None),
+    ],
+)
+def test_equal_ratings_are_no_ceiling_of_pairs(
+    trained: Store, purpose: DatasetPurpose, origins: dict[str, int], expected: float | None
+) -> None:
+    agreement = {"raw": 0.7} | ({"good_or_bad": 0.9} if purpose is DatasetPurpose.SCORES else {})
+    card = {"agreement": agreement, "labels": {"counts": origins}}
+    version = replace(freeze(trained, "later", DatasetParams()), purpose=purpose, card=card)
+    assert find_ceiling(version) == expected
