@@ -29,7 +29,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from rlhf_core.rewards.base_model import choose_precision  # noqa: E402
+from rlhf_core.rewards.base_model import choose_precision, float32_attention  # noqa: E402
 from rlhf_core.rewards.batching import pad_rows, plan_batches  # noqa: E402
 from rlhf_core.rewards.transformer_loop import Machine, backward_batch  # noqa: E402
 from rlhf_core.rewards.transformer_optimizer import make_optimizer, make_step  # noqa: E402
@@ -118,14 +118,15 @@ def time_ours(arch: str, pairs: int, kind: str, precision: str) -> dict[str, Any
     model = make_model(arch)
     optimizer = make_optimizer(model, params)
     plan = plan_batches(corpus.lengths, BATCH, seed=0, epoch=0)
-    for places in plan[:WARM_UP_STEPS]:
-        backward_batch(model, corpus.take(places), params=params, machine=machine)
-    optimizer.zero_grad()
-    wall, processor = time.perf_counter(), time.process_time()
-    for places in plan:
-        backward_batch(model, corpus.take(places), params=params, machine=machine)
-        make_step(model, optimizer, None)
-    wall, processor = time.perf_counter() - wall, time.process_time() - processor
+    with float32_attention(model, is_on=precision == "bf16"):
+        for places in plan[:WARM_UP_STEPS]:
+            backward_batch(model, corpus.take(places), params=params, machine=machine)
+        optimizer.zero_grad()
+        wall, processor = time.perf_counter(), time.process_time()
+        for places in plan:
+            backward_batch(model, corpus.take(places), params=params, machine=machine)
+            make_step(model, optimizer, None)
+        wall, processor = time.perf_counter() - wall, time.process_time() - processor
     return {
         "rows_per_s": len(corpus) / wall,
         "rows_per_processor_s": len(corpus) / processor,
@@ -166,10 +167,11 @@ def compare_losses(arch: str) -> dict[str, float]:
         optimizer = make_optimizer(model, params)
         machine = Machine(device, choose_precision(precision, device), 0)  # type: ignore[arg-type]
         losses = []
-        for places in plan:
-            batch = corpus.take(places)
-            losses.append(backward_batch(model, batch, params=params, machine=machine))
-            make_step(model, optimizer, None)
+        with float32_attention(model, is_on=precision == "bf16"):
+            for places in plan:
+                batch = corpus.take(places)
+                losses.append(backward_batch(model, batch, params=params, machine=machine))
+                make_step(model, optimizer, None)
         return losses
 
     plain = run_plainly()

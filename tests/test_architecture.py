@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CORE = ROOT / "rlhf_core"
 LAYERS = [
     {"vocabulary", "errors", "clock"},
-    {"config", "artifacts", "training", "examples", "checkpoints", "agreement"},
+    {"config", "artifacts", "training", "examples", "checkpoints", "agreement", "pretrained"},
     {"store", "encoder"},
     {"accounts", "rewards", "policies"},
     {"privacy"},

@@ -12,7 +12,7 @@ from pages._ui.state import notify
 from rlhf_core.accounts.permissions import Actor
 from rlhf_core.clock import utcnow
 from rlhf_core.dataset.builder import preview_rows
-from rlhf_core.dataset.params import DatasetParams
+from rlhf_core.dataset.params import DATASET_NAMES, DatasetParams
 from rlhf_core.dataset.readiness import Readiness
 from rlhf_core.dataset.rows_file import stage_rows
 from rlhf_core.dataset.service import MAX_NAME_CHARS, freeze_version
@@ -23,14 +23,6 @@ from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import DatasetPurpose
 
 RATE = "pages/collect/rate.py"
-NAMES = {
-    DatasetPurpose.SCORES: "ratings",
-    DatasetPurpose.PREFERENCES: "pairs",
-    DatasetPurpose.UNPAIRED: "thumbs",
-    DatasetPurpose.PROMPTS: "prompts",
-    DatasetPurpose.STEPS: "steps",
-    DatasetPurpose.SFT: "demonstrations",
-}
 WISHES = {
     DatasetPurpose.PREFERENCES: "Rate these answers: their prompts have one rated answer each, and "
     "a second one makes a pair.",
@@ -88,7 +80,7 @@ def _make_queue(actor: Actor, ready: Readiness) -> None:
             queue = create_queue(
                 db,
                 actor=actor,
-                name=f"For {NAMES[ready.purpose]}, {utcnow():%Y-%m-%d %H:%M:%S}",
+                name=f"For {DATASET_NAMES[ready.purpose]}, {utcnow():%Y-%m-%d %H:%M:%S}",
                 interaction_ids=ready.short_interaction_ids,
                 instructions=WISHES.get(ready.purpose, DEFAULT_WISH),
                 is_about_steps=ready.purpose is DatasetPurpose.STEPS,
@@ -102,7 +94,7 @@ def _ask_freeze(actor: Actor, params: DatasetParams, ready: Readiness) -> None:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             name = st.text_input(
                 "Dataset",
-                value=NAMES[params.purpose],
+                value=DATASET_NAMES[params.purpose],
                 max_chars=MAX_NAME_CHARS,
                 key=f"dataset_name_{params.purpose.value}",
                 width=260,
@@ -118,7 +110,8 @@ def _ask_freeze(actor: Actor, params: DatasetParams, ready: Readiness) -> None:
                 "For validation (%)",
                 10,
                 "dataset_validation",
-                "Prompts for choices while training, such as when to stop.",
+                "For choices such as when to stop, where exported rows train a model elsewhere; "
+                "reward models trained here learn from these prompts too.",
             )
             seed = st.number_input(
                 "Seed",

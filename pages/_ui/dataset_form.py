@@ -68,6 +68,7 @@ RATED = (
     DatasetPurpose.UNPAIRED,
     DatasetPurpose.SFT,
 )
+MERGED = (*RATED, DatasetPurpose.STEPS)
 DEFAULTS = DatasetParams()
 
 
@@ -144,6 +145,7 @@ def _ask_rules(purpose: DatasetPurpose, filters: Filters) -> DatasetParams:
             key="dataset_threshold",
             help="A thumb up counts as 5, a thumb down as 1; a neutral one says neither.",
         )
+    if purpose in MERGED:
         merge = st.segmented_control(
             "Several raters become one by",
             list(MERGES),

@@ -32,9 +32,17 @@ def require_actor() -> Actor:
 
     Asked of the database on every rerun: a websocket outlives a logout in another tab.
     """
+    actor = _find_actor()
+    if actor is None:
+        st.stop()
+    return actor
+
+
+def _find_actor() -> Actor | None:
+    """The person signed in; where there is none, says so and leads to the sign-in page."""
     if not _launched:
         st.error(NOT_LAUNCHED, icon=":material/lock:")
-        st.stop()
+        return None
     actor = None
     try:
         secret = find_session_secret()
@@ -43,12 +51,11 @@ def require_actor() -> Actor:
                 actor = find_session_actor(db, secret)
     except RlhfError as error:
         show_error(error)
-        st.stop()
+        return None
     if actor is None:
         st.info("You are signed out. Sign in to go on.", icon=":material/lock:")
         st.link_button("Sign in", "/login", type="primary")
         _leave_for_sign_in()
-        st.stop()
     return actor
 
 
@@ -66,14 +73,26 @@ def require_page(permission: Permission) -> Actor:
 
     Stops the script with a sentence otherwise.
     """
-    actor = require_actor()
-    if not actor.may(permission):
+    actor = admit(permission)
+    if actor is None:
+        st.stop()
+    return actor
+
+
+def admit(permission: Permission) -> Actor | None:
+    """As `require_page`, but it returns None after the sentence: for a fragment that ticks.
+
+    A fragment that stopped the script would take with it the others of the same pass: a click in
+    an open dialog that came while the tick waited would never be answered.
+    """
+    actor = _find_actor()
+    if actor is not None and not actor.may(permission):
         st.error(
             f"This page is not open to the role {actor.role.value}: "
             f"{plain(actor.name)} may not {permission.value.replace('_', ' ')}. Ask an admin.",
             icon=":material/lock:",
         )
-        st.stop()
+        return None
     return actor
 
 

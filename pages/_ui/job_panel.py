@@ -4,24 +4,28 @@ import hashlib
 import uuid
 from contextlib import suppress
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.errors import StreamlitAPIException
 
-from pages._ui.charts import draw_metric_curve
+from pages._ui.charts import draw_metric_curves
+from pages._ui.measures import (
+    JOB_KIND_NAMES,
+    MAIN_METRICS,
+    NONE_THERE,
+    name_metric,
+    sort_metrics,
+    split_curve_name,
+)
 from pages._ui.messages import plain
 from rlhf_core.jobs import heartbeats, service
 from rlhf_core.jobs.service import JobView, LogLine, MetricPoint
 from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import JobKind, JobState
 
-KIND_NAMES = {
-    JobKind.TRAIN_SBERT: "Reward model (sentence embeddings)",
-    JobKind.IMPORT: "Import of a file",
-}
 BadgeColor = Literal["gray", "blue", "green", "red", "orange"]
 STATE_NAMES: dict[JobState, tuple[str, str, BadgeColor]] = {
     JobState.QUEUED: ("Waiting", ":material/schedule:", "gray"),
@@ -30,30 +34,7 @@ STATE_NAMES: dict[JobState, tuple[str, str, BadgeColor]] = {
     JobState.FAILED: ("Failed", ":material/error:", "red"),
     JobState.CANCELED: ("Canceled", ":material/block:", "orange"),
 }
-METRIC_NAMES = {  # also the order in which they are shown
-    "auc": "AUC on prompts not seen (0.5 is a coin toss, 1 is perfect)",
-    "length_only_auc": "AUC by the length of the text alone",
-    "gain_over_length_auc": "AUC gained over length alone",
-    "accuracy": "Accuracy (share of right answers)",
-    "majority_accuracy": "Accuracy of always giving the more frequent answer",
-    "pair_accuracy": "Pairs of one prompt put in the right order",
-    "length_only_pair_accuracy": "Pairs put in the right order by length alone",
-    "brier": "Brier score (lower is better)",
-    "base_rate_brier": "Brier score of always saying the share of good ones",
-    "ece": "Calibration error (lower is better)",
-    "uncalibrated_ece": "Calibration error before calibration",
-    "share_good": "Share of completions rated good",
-    "regularisation": "Regularisation, chosen by the prompts left out",
-    "temperature": "Temperature of the calibration",
-    "loss": "Loss (lower is better)",
-}
-METRIC_ORDER = {name: place for place, name in enumerate(METRIC_NAMES)}
 LOG_LINES = 200
-
-
-def name_metric(name: str) -> str:
-    """A metric's name in words."""
-    return METRIC_NAMES.get(name, name.replace("_", " ").strip().capitalize())
 
 
 def describe_duration(seconds: float | None) -> str:
@@ -67,13 +48,22 @@ def describe_duration(seconds: float | None) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
+def describe_estimate(seconds: float) -> str:
+    """A duration not known exactly: from two minutes on without its seconds."""
+    return (
+        describe_duration(seconds)
+        if seconds < 120
+        else describe_duration(60 * round(seconds / 60)).removesuffix(" 0 s")
+    )
+
+
 def show_job_table(jobs: list[JobView], selected: uuid.UUID) -> None:
     """All runs, newest first; a click on a row puts its id into the address as `?run=`."""
     frame = pd.DataFrame(
         {
             "State": [STATE_NAMES[job.state][0] for job in jobs],
-            "What": [KIND_NAMES[job.kind] for job in jobs],
-            "Progress": [job.progress for job in jobs],
+            "What": [JOB_KIND_NAMES[job.kind] for job in jobs],
+            "Progress": [round(100 * job.progress) for job in jobs],
             "Started": [job.started_at for job in jobs],
             "Took": [describe_duration(job.duration_s) for job in jobs],
             "By": [job.created_by for job in jobs],
@@ -93,8 +83,8 @@ def show_job_table(jobs: list[JobView], selected: uuid.UUID) -> None:
         hide_index=True,
         height="auto" if len(jobs) < 7 else 248,
         column_config={
-            "Progress": st.column_config.ProgressColumn(format="percent"),
-            "Started": st.column_config.DatetimeColumn(format="distance"),
+            "Progress": st.column_config.ProgressColumn(format="%d %%", max_value=100),
+            "Started": st.column_config.DatetimeColumn(format="distance", width=140),
         },
         on_select=choose,
         selection_mode="single-row",
@@ -108,7 +98,7 @@ def show_job_head(job: JobView) -> DeltaGenerator:
     """What the run is and its state; returns the place beside them for buttons."""
     name, icon, color = STATE_NAMES[job.state]
     head = st.container(horizontal=True, vertical_alignment="center", key="run_head")
-    head.header(KIND_NAMES[job.kind], width="content")
+    head.header(JOB_KIND_NAMES[job.kind], width="content")
     head.badge(name, icon=icon, color=color)
     head.space("stretch")
     return head
@@ -145,40 +135,94 @@ def _show_message(job: JobView) -> None:
 
 
 def _show_result(job: JobView) -> None:
-    metrics = (job.result or {}).get("metrics")
-    if not isinstance(metrics, dict) or not metrics:
-        return
-    names = [name for name, value in metrics.items() if isinstance(value, int | float)]
-    names.sort(key=lambda name: (METRIC_ORDER.get(name, len(METRIC_ORDER)), name))
-    frame = pd.DataFrame(
-        {"Measure": map(name_metric, names), "Value": [metrics[name] for name in names]}
-    )
-    if "version_id" in (job.result or {}):
+    """The figures of a finished run, and the way to the version that they are about."""
+    result = job.result or {}
+    if "version_id" in result and job.state is JobState.SUCCEEDED:
+        is_trained = job.kind not in (JobKind.EVALUATE, JobKind.SCORE)
         with suppress(StreamlitAPIException):  # raised where this person has no such page
-            icon = ":material/deployed_code:"
-            st.page_link("pages/models/registry.py", label="Promote it in Models", icon=icon)
+            st.page_link(
+                "pages/models/registry.py",
+                label="Promote it in Models" if is_trained else "See it in Models",
+                icon=":material/deployed_code:",
+                query_params={"version": str(result["version_id"])},
+            )
+    columns = {
+        "On the test rows": _numbers(result.get("examination")),
+        "On rows left out in training": _numbers(result.get("metrics")),
+    }
+    columns = {label: numbers for label, numbers in columns.items() if numbers}
+    if len(columns) == 1:  # there is nothing to tell apart
+        columns = {"Value": next(iter(columns.values()))}
+    found = {name for numbers in columns.values() for name in numbers}
+    names = sort_metrics(found.intersection(MAIN_METRICS) or found)
+    if not names:
+        return
+    frame = pd.DataFrame(
+        {
+            "Measure": map(name_metric, names),
+            **{label: [of.get(name) for name in names] for label, of in columns.items()},
+        }
+    )
     st.dataframe(
         frame,
         hide_index=True,
         width="content",
-        column_config={"Value": st.column_config.NumberColumn(format="%.3f")},
+        height="content",
+        column_config={
+            "Measure": st.column_config.TextColumn(width="large"),
+            **{label: st.column_config.NumberColumn(format="%.3f") for label in columns},
+        },
+        placeholder=NONE_THERE,
         key=f"result_{job.id}",
         alt="Measures of the finished run",
     )
 
 
+def _numbers(metrics: Any) -> dict[str, float]:
+    if not isinstance(metrics, dict):
+        return {}
+    return {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+
+
 def _show_curves(points: list[MetricPoint]) -> None:
-    frame = pd.DataFrame(points, columns=["name", "step", "value"])
-    curves = {str(name): group for name, group in frame.groupby("name") if len(group) > 1}
+    """A chart a metric, with a line for each model of an ensemble, and its numbers below."""
+    names = [split_curve_name(point.name) for point in points]
+    frame = pd.DataFrame(
+        {
+            "metric": [name.metric for name in names],
+            "member": [name.member for name in names],
+            "step": [point.step for point in points],
+            "value": [point.value for point in points],
+        }
+    )
+    curves = {
+        str(name): group for name, group in frame.groupby("metric") if group["step"].nunique() > 1
+    }
     columns = st.columns(2) if curves else []
-    for index, (name, group) in enumerate(curves.items()):
+    for index, name in enumerate(sort_metrics(curves)):
         title = name_metric(name)
-        columns[index % 2].plotly_chart(
-            draw_metric_curve(group, title=title),
-            key=f"curve_{name}",
-            config={"displayModeBar": False},
-            alt=f"{title} over the steps of the run",
-        )
+        with columns[index % 2].container(border=True, key=f"curve_box_{name}"):
+            st.plotly_chart(
+                draw_metric_curves(curves[name], title=title),
+                key=f"curve_{name}",
+                config={"displayModeBar": False},
+                alt=f"{title} over the steps of the run",
+            )
+            with st.expander("As a table", key=f"curve_table_{name}"):
+                st.dataframe(
+                    tabulate_curve(curves[name]),
+                    hide_index=True,
+                    height="content" if len(curves[name]) < 10 else 240,
+                    key=f"curve_values_{name}",
+                    alt=f"{title} at each step",
+                )
+
+
+def tabulate_curve(points: pd.DataFrame) -> pd.DataFrame:
+    """A row a step and a column a member, of the points that a chart draws."""
+    table = points.pivot_table(index="step", columns="member", values="value", sort=False)
+    table = table.sort_index().rename(columns={"": "value"}).reset_index()
+    return table.rename(columns={name: str(name).capitalize() for name in table.columns})
 
 
 def _show_details(job: JobView, lines: list[LogLine]) -> None:
@@ -186,7 +230,9 @@ def _show_details(job: JobView, lines: list[LogLine]) -> None:
     with st.expander(label, expanded=job.state is not JobState.SUCCEEDED, key="run_log"):
         if lines:
             text = "\n".join(f"{line.logged_at:%H:%M:%S}  {line.text}" for line in lines)
-            st.code(text, language=None, height=280 if len(lines) > 10 else "content")
+            st.code(
+                text, language=None, wrap_lines=True, height=280 if len(lines) > 10 else "content"
+            )
         else:
             st.caption("Nothing yet: the run writes here what it does.")
     with st.expander("Parameters and times", key="run_details"):

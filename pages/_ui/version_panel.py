@@ -8,7 +8,15 @@ from typing import Literal
 import pandas as pd
 import streamlit as st
 
+from pages._ui.evaluation_panel import show_reliability
 from pages._ui.guard import require_page
+from pages._ui.measures import (
+    MODEL_KIND_NAMES,
+    NONE_THERE,
+    name_metric,
+    name_short,
+    show_interval,
+)
 from pages._ui.messages import plain, reporting
 from pages._ui.state import notify
 from rlhf_core.accounts.permissions import Actor, Permission
@@ -19,16 +27,18 @@ from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import Alias
 
 Badge = tuple[str, str, Literal["green", "gray", "orange"]]
-# (measure, metric, baseline, what the baseline is): the order in which they are shown
+LISTED_METRICS = ("auc", "pair_accuracy", "first_error_f1", "accuracy", "ece")
+# (metric, baseline, what the baseline is): the order in which they are shown
 MEASURES = [
-    ("AUC", "auc", "length_only_auc", "by the length of the text alone"),
-    ("Accuracy", "accuracy", "majority_accuracy", "always the more frequent answer"),
-    ("Pairs in the right order", "pair_accuracy", "length_only_pair_accuracy", "by length alone"),
-    ("Brier score (lower is better)", "brier", "base_rate_brier", "always the share of good ones"),
-    ("Calibration error (lower is better)", "ece", "uncalibrated_ece", "before calibration"),
+    ("auc", "length_only_auc", "by the length of the text alone"),
+    ("first_error_f1", "always_last_f1", "always the last step"),
+    ("pair_accuracy", "length_only_pair_accuracy", "by length alone"),
+    ("accuracy", "majority_accuracy", "always the more frequent answer"),
+    ("spearman", "length_only_spearman", "by length alone"),
+    ("brier", "base_rate_brier", "always the share of good ones"),
+    ("ece", "uncalibrated_ece", "before calibration"),
 ]
 KIB = 1024
-NONE_THERE = "–"  # noqa: RUF001 - an empty cell; Streamlit's own word for it is "None"
 
 
 def badges_of(version: ModelVersionView, previous: uuid.UUID | None) -> list[Badge]:
@@ -51,18 +61,16 @@ def show_version_table(
         {
             "Version": [version.name for version in versions],
             "State": [", ".join(b[0] for b in badges_of(v, previous)) for v in versions],
+            "Kind": [MODEL_KIND_NAMES[version.kind] for version in versions],
             "Made": [version.created_at for version in versions],
             **{
-                label: [version.metrics.get(name) for version in versions]
-                for label, name in (
-                    ("AUC", "auc"), ("Accuracy", "accuracy"), ("Brier", "brier"), ("ECE", "ece"),
-                )
+                name_short(name): [version.metrics.get(name) for version in versions]
+                for name in _listed(versions)
             },
             "Rows": [version.details.get("num_rows") for version in versions],
             "Dataset": [version.dataset or "" for version in versions],
-            "By": [version.created_by or "command line" for version in versions],
         }
-    )  # fmt: skip
+    )
     ids = [version.id for version in versions]
     # A row is known to the browser by its place only: with the list, the table is a new one.
     key = hashlib.sha256(repr((ids, selected)).encode()).hexdigest()[:12]
@@ -78,9 +86,9 @@ def show_version_table(
         hide_index=True,
         height="auto" if len(versions) < 7 else 248,
         column_config={
-            "State": st.column_config.TextColumn(width=110),  # the longest word is not cut off
+            "State": st.column_config.TextColumn(width=95),  # the longest word is not cut off
             "Made": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC"),
-            "AUC": figures, "Accuracy": figures, "Brier": figures, "ECE": figures,
+            **{name_short(name): figures for name in _listed(versions)},
         },
         placeholder=NONE_THERE,
         on_select=choose,
@@ -88,12 +96,16 @@ def show_version_table(
         selection_default={"selection": {"rows": [ids.index(selected)]}},
         key=f"versions_{key}",
         alt="Model versions, newest first",
-    )  # fmt: skip
+    )
+
+
+def _listed(versions: list[ModelVersionView]) -> list[str]:
+    """The figures that any of the versions has."""
+    return [name for name in LISTED_METRICS if any(name in each.metrics for each in versions)]
 
 
 def show_version(version: ModelVersionView) -> None:
-    """Figures beside their baselines, then everything that made the version."""
-    _show_measures(version)
+    """Everything that made the version."""
     left, right = st.columns(2)
     with left.container(border=True, key="version_files"):
         st.markdown("**Files**")
@@ -114,20 +126,32 @@ def show_version(version: ModelVersionView) -> None:
         )
 
 
-def _show_measures(version: ModelVersionView) -> None:
+def show_training_figures(version: ModelVersionView) -> None:
+    """Of a version that was not evaluated: what its training run found out itself."""
+    st.caption(
+        "Not evaluated on frozen rows yet: these are the figures of the training run. Choose a "
+        "dataset above to evaluate it."
+    )
+    show_measures(version)
+    bins = version.details.get("reliability") or []
+    if bins:
+        with st.container(border=True, key="reliability", width=480):
+            show_reliability(bins, key=str(version.id))
+
+
+def show_measures(version: ModelVersionView) -> None:
+    """The figures of the training run, beside their baselines."""
     metrics, details = version.metrics, version.details
     intervals = details.get("intervals") or {}
     rows = [
         {
-            "Measure": label,
+            "Measure": name_metric(name),
             "This version": metrics[name],
-            "95 % interval": "{:.3f} to {:.3f}".format(*intervals[name])
-            if name in intervals
-            else "",
+            "95 % interval": show_interval(intervals.get(name)),
             "Baseline": metrics.get(baseline),
-            "What the baseline is": what,
+            "What the baseline is": what if baseline in metrics else None,
         }
-        for label, name, baseline, what in MEASURES
+        for name, baseline, what in MEASURES
         if name in metrics
     ]
     if not rows:
@@ -148,7 +172,7 @@ def _show_measures(version: ModelVersionView) -> None:
         if isinstance(details.get(name), int)
     ]
     if counted:
-        st.caption(f"Measured on prompts not seen in training: {', '.join(counted)}.")
+        st.caption(f"The training run's own figures, on prompts left out: {', '.join(counted)}.")
 
 
 def _show_files(version: ModelVersionView) -> None:

@@ -1,32 +1,32 @@
 """Models: every version, its figures, which one serves, and moving that on or back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import streamlit as st
 
+from pages._ui.evaluation_panel import choose_evaluation, show_ensemble, show_evaluation
+from pages._ui.evaluation_rows import show_worst
 from pages._ui.guard import require_page
 from pages._ui.messages import empty_state, plain, reporting, show_error
 from pages._ui.rerank_box import show_rerank_box, show_serving_state
 from pages._ui.state import notify, show_notices
+from pages._ui.version_actions import show_actions
+from pages._ui.version_choice import choose_model, choose_version
 from pages._ui.version_panel import (
     badges_of,
     show_history,
+    show_measures,
     show_notes,
+    show_training_figures,
     show_version,
     show_version_table,
 )
 from rlhf_core.accounts.permissions import Permission
 from rlhf_core.errors import RlhfError
 from rlhf_core.registry import service
-from rlhf_core.registry.views import AliasView, ModelVersionView
+from rlhf_core.registry.evaluations import EvaluationView, list_evaluations
+from rlhf_core.registry.views import AliasChangeView, AliasView, ModelVersionView
 from rlhf_core.store.engine import get_store
-
-
-def choose_version(versions: list[ModelVersionView]) -> ModelVersionView:
-    """The version of `?version=`; else the one in production, else the newest."""
-    wanted = st.query_params.get("version")
-    found = [version for version in versions if str(version.id) == wanted]
-    return (found or [version for version in versions if version.aliases] or versions)[0]
 
 
 def ask(what: str, version: ModelVersionView, revision: int) -> None:
@@ -96,6 +96,33 @@ def show_head(
             )  # fmt: skip
 
 
+def show_tabs(
+    version: ModelVersionView, evaluation: EvaluationView | None, history: Sequence[AliasChangeView]
+) -> None:
+    """All that is known of a version, a part at a time."""
+    can_try = actor.may(Permission.SCORE) and version.model_name == service.REWARD_MODEL
+    names = ["Evaluation", "Worst mistakes", "How it was made", "History of production"]
+    examined, worst, made, moved, *tried = st.tabs([*names, *["Try it"] * can_try])
+    with examined:
+        if evaluation is None:
+            show_training_figures(version)
+        else:
+            show_evaluation(evaluation)
+        show_ensemble(version)
+    with worst:
+        show_worst({} if evaluation is None else evaluation.examination, actor, key=str(version.id))
+    with made:
+        if evaluation is not None:
+            show_measures(version)
+        show_version(version)
+        show_notes(version, actor)
+    with moved:
+        show_history(history)
+    for place in tried:
+        with place:
+            show_rerank_box()
+
+
 actor = require_page(Permission.READ_MODELS)
 QUESTION = "version_question"  # (what is asked, version id, revision seen) of the open dialog
 st.title("Models")
@@ -103,7 +130,6 @@ show_notices()
 with reporting():
     with get_store().reading() as db:
         every = service.list_versions(db, actor=actor)
-    names = sorted({version.model_name for version in every})
     if not every:
         empty_state(
             "No model yet",
@@ -113,8 +139,7 @@ with reporting():
             page_label="Launch training",
         )
         st.stop()
-    first = names.index(service.REWARD_MODEL) if service.REWARD_MODEL in names else 0
-    name = names[0] if len(names) == 1 else st.selectbox("Model", names, first, key="model")
+    name = choose_model(every)
     versions = [version for version in every if version.model_name == name]
     with get_store().reading() as db:
         alias = service.get_alias(db, name, actor=actor)
@@ -127,13 +152,10 @@ with reporting():
         show_serving_state(None if alias.number is None else serving)
     show_version_table(versions, selected.id, target)
     show_head(selected, previous, alias)
-    show_version(selected)
-    show_notes(selected, actor)
-    st.header("History of production")
-    show_history(history)
-    if actor.may(Permission.SCORE) and name == service.REWARD_MODEL:
-        st.header("Try it")
-        show_rerank_box()
+    show_actions(selected, actor)
+    with get_store().reading() as db:
+        evaluations = list_evaluations(db, selected.id, actor=actor)
+    show_tabs(selected, choose_evaluation(selected, evaluations), history)
     what, version_id, revision = st.session_state.get(QUESTION, (None, None, 0))
     asked = next((version for version in versions if version.id == version_id), None)
     if asked is None:

@@ -1,92 +1,80 @@
-"""Launch training: what there is to learn from, whether it is enough, and one button."""
+"""Launch training: choose a learner and rows, see whether they suffice, and press one button."""
 
 import streamlit as st
 
+from pages._ui.data import read_readiness
 from pages._ui.guard import require_page
-from pages._ui.job_panel import describe_duration
+from pages._ui.job_panel import describe_estimate
+from pages._ui.launch_choice import (
+    Rows,
+    choose_learner,
+    choose_rows,
+    find_recommendation,
+    is_empty,
+    show_version,
+)
+from pages._ui.launch_options import ask_ensemble, ask_options
 from pages._ui.messages import empty_state, plain, reporting
 from pages._ui.readiness_panel import show_data, show_obstacle
-from rlhf_core.accounts.permissions import Actor, Permission
-from rlhf_core.dataset.builder import ScoresParams, list_sources
-from rlhf_core.dataset.readiness import Readiness, check_readiness
+from rlhf_core.accounts.permissions import Permission
+from rlhf_core.dataset.readiness import MIN_ROWS
 from rlhf_core.errors import Conflict
 from rlhf_core.jobs.heartbeats import find_worker_trouble
-from rlhf_core.jobs.train_sbert import (
-    TrainSbertParams,
-    enqueue_train_sbert,
+from rlhf_core.jobs.kinds import RESOURCES
+from rlhf_core.jobs.train_reward import (
+    TrainRewardParams,
+    enqueue_train_reward,
     estimate_duration_s,
     find_under_way,
 )
+from rlhf_core.registry.service import REWARD_MODEL
 from rlhf_core.store.engine import get_store
-from rlhf_core.vocabulary import Resource
+from rlhf_core.vocabulary import JobKind
 
 
-@st.cache_data(ttl=10, max_entries=100, show_spinner=False)
-def read_readiness(_actor: Actor, source: str | None, threshold: float) -> tuple[Readiness, float]:
-    """What is there, and about how many seconds a run takes. At most 10 s old: it counts all."""
-    with get_store().reading() as db:
-        ready = check_readiness(
-            db, actor=_actor, params=ScoresParams(source=source), threshold=threshold
+def ask_params(learner: JobKind, rows: Rows) -> TrainRewardParams:
+    """The rest of the parameters; the defaults are what most people want."""
+    options = ask_options(learner)
+    with st.expander("Ensemble, judge and name", key="ensemble"):
+        seeds, with_judge = ask_ensemble()
+        model = st.text_input(
+            "Name of the model",
+            value=REWARD_MODEL,
+            key="model_name",
+            help=f"The run registers the next version under this name. {REWARD_MODEL} is the one "
+            "that ranks for the API once it is promoted.",
         )
-        counts = ready.counts
-        took_s = estimate_duration_s(db, num_rows=counts.num_rows, num_prompts=counts.num_prompts)
-    return ready, took_s
-
-
-@st.cache_data(ttl=30, show_spinner=False)
-def read_sources() -> list[str]:
-    with get_store().reading() as db:
-        return list_sources(db)
-
-
-def ask_params() -> TrainSbertParams:
-    """The parameters; the defaults are what most people want."""
-    threshold = st.radio(
-        "A completion is good from a mean rating of",
-        THRESHOLDS,
-        index=THRESHOLDS.index(4.0),
-        horizontal=True,
-        format_func=lambda value: f"{value:g}",
-        key="threshold",
-        help="The model learns how likely people are to rate a completion this or better. "
-        "A thumb up counts as 5, a thumb down as 1, a neutral one is left out.",
+    version = rows.version
+    return TrainRewardParams(
+        learner=learner,
+        model=model.strip(),
+        dataset="" if version is None else version.dataset,
+        number=None if version is None else version.number,
+        rows=rows.params,
+        options=options,
+        seeds=seeds,
+        with_judge=with_judge,
+        test_percent=rows.test_percent,
     )
-    with st.expander("Advanced", key="advanced"):
-        sources = read_sources()
-        source = st.selectbox(
-            "Learn from",
-            [None, *sources],
-            format_func=lambda name: "all sources" if name is None else name,
-            key="source",
-        )
-        seed = st.number_input(
-            "Seed",
-            min_value=0,
-            max_value=2**32 - 1,
-            value=0,
-            key="seed",
-            help="Decides which prompts are tested together. The same seed and ratings give the "
-            "same model.",
-        )
-    return TrainSbertParams(threshold=threshold, source=source, seed=int(seed))
 
 
-def start_run(params: TrainSbertParams) -> None:
+def start_run(params: TrainRewardParams) -> None:
     """Queue the run, then go where it can be followed."""
     with reporting():
         try:
             with get_store().writing() as db:
-                job = enqueue_train_sbert(db, actor=actor, params=params)
+                job = enqueue_train_reward(db, actor=actor, params=params)
         except Conflict:  # another tab was quicker
             st.rerun()
         st.switch_page(RUNS, query_params={"run": str(job.id)})
 
 
-def show_start(params: TrainSbertParams, took_s: float) -> None:
+def show_start(params: TrainRewardParams, num_rows: int, num_prompts: int) -> None:
     """The button, or where the equal run is that is under way."""
     with get_store().reading() as db:
         under_way = find_under_way(db, params)
-        trouble = find_worker_trouble(db, Resource.CPU)
+        trouble = find_worker_trouble(db, RESOURCES[params.learner])
+        took_s = estimate_duration_s(db, params, num_rows=num_rows, num_prompts=num_prompts)
     if under_way is not None:
         st.info(
             f"A run with these parameters is {under_way.state.value} already.",
@@ -102,7 +90,7 @@ def show_start(params: TrainSbertParams, took_s: float) -> None:
             "Start training", type="primary", icon=":material/rocket_launch:", key="start"
         )
         st.caption(
-            f"Takes about {describe_duration(took_s)} on this machine. It goes on when you close "
+            f"Takes about {describe_estimate(took_s)} on this machine. It goes on when you close "
             "this page."
         )
     if is_started:
@@ -111,25 +99,30 @@ def show_start(params: TrainSbertParams, took_s: float) -> None:
 
 actor = require_page(Permission.RUN_JOBS)
 RUNS = "pages/train/runs.py"
-THRESHOLDS = [3.0, 3.5, 4.0, 4.5, 5.0]
 st.title("Launch training")
 st.caption(
-    "A reward model learns from ratings which completions people find good. It can then rerank "
+    "A reward model learns from feedback which completions people find good. It can then rerank "
     "candidates by how likely they are to please."
 )
 with reporting():
-    params = ask_params()
-    ready, took_s = read_readiness(actor, params.source, params.threshold)
-    if ready.have == 0 and not ready.counts.left_out:
-        empty_state(
-            "No ratings yet",
-            f"{ready.need} rated interactions are needed to train a reward model.",
-            page="pages/admin/transfer.py",
-            page_label="Import some, or rate",
-        )
+    learner = choose_learner(find_recommendation(actor))
+    rows = choose_rows(actor, learner)
+    params = ask_params(learner, rows)
+    if rows.version is not None:
+        if show_version(rows.version, MIN_ROWS[rows.version.purpose]):
+            show_start(params, rows.version.num_rows, rows.version.num_groups)
     else:
-        show_data(ready)
-        if ready.is_ready:
-            show_start(params, took_s)
+        ready = read_readiness(actor, rows.params)
+        if is_empty(ready):
+            empty_state(
+                "No ratings yet" if learner is not JobKind.TRAIN_STEPS else "No step labels yet",
+                f"{ready.need} {plain(ready.what)} are needed to train a reward model.",
+                page="pages/admin/transfer.py",
+                page_label="Import some, or rate",
+            )
         else:
-            show_obstacle(ready)
+            show_data(ready)
+            if ready.is_ready:
+                show_start(params, ready.have, int(ready.counts.get("prompts", 0)))
+            else:
+                show_obstacle(ready)

@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from pages._ui.guard import require_page
+from pages._ui.guard import admit, require_page
 from pages._ui.job_panel import (
-    KIND_NAMES,
     refresh_interval,
     show_job,
     show_job_head,
     show_job_table,
 )
+from pages._ui.measures import JOB_KIND_NAMES
 from pages._ui.messages import empty_state, plain, reporting, show_error
 from pages._ui.state import notify, show_notices
 from rlhf_core.accounts.permissions import Permission
@@ -47,14 +47,21 @@ def choose_job(jobs: list[JobView]) -> JobView:
 
 
 def act(change: Callable[..., JobView], job_id: uuid.UUID, said: str) -> None:
-    """Change one run; what came of it shows after the next rerun."""
-    actor = require_page(Permission.RUN_JOBS)  # fragment and dialog rerun without the page's guard
+    """Change one run and draw the page anew, which says what came of it.
+
+    Whoever may no longer do so reads that instead.
+    """
+    actor = admit(Permission.RUN_JOBS)  # fragment and dialog rerun without the page's guard
+    if actor is None:
+        return
     try:
         with get_store().writing() as db:
             change(db, job_id, actor=actor)
         notify(said)
     except RlhfError as error:
         notify(plain(str(error)), icon=":material/error:")
+    forget_question()
+    st.rerun()
 
 
 def forget_question() -> None:
@@ -64,14 +71,12 @@ def forget_question() -> None:
 @st.dialog("Stop this run?", on_dismiss=forget_question)
 def ask_before_cancel(job: JobView) -> None:
     st.write(
-        f"**{KIND_NAMES[job.kind]}** stands at {job.progress:.0%}. It ends without a result; "
+        f"**{JOB_KIND_NAMES[job.kind]}** stands at {job.progress:.0%}. It ends without a result; "
         "you can start it again later."
     )
     with st.container(horizontal=True):
         if st.button("Stop the run", type="primary", key="confirm_cancel"):
             act(cancel_job, job.id, "The run was asked to stop.")
-            forget_question()
-            st.rerun()
         if st.button("Let it go on", key="keep_running"):
             forget_question()
             st.rerun()
@@ -87,11 +92,11 @@ def show_actions(job: JobView) -> None:
     can_retry = job.state in (JobState.FAILED, JobState.CANCELED)
     if can_retry and st.button("Start again", icon=":material/replay:", key="retry_run"):
         act(retry_job, job.id, "The run is queued again.")
-        st.rerun()
 
 
 def show_runs(seen: list[JobView]) -> None:
-    require_page(Permission.RUN_JOBS)  # a fragment ticks without the page's guard
+    if admit(Permission.RUN_JOBS) is None:  # a fragment ticks without the page's guard
+        return
     with reporting():
         jobs = read_jobs()
         selected = choose_job(jobs)

@@ -21,6 +21,14 @@ TOPICS = {
     "find a course on battery safety": "The next course with free places is on the 12th",
     "check whether my certificate counts": "It counts for systems up to 30 kW",
     "call the plumber back": "The plumber answers calls from 7:30 to 9:00",
+    "order toner for the printer": "Two cartridges of toner arrive on Wednesday for 84 euros",
+    "translate the safety sheet": "The sheet is translated, all but the two trade names",
+    "summarise yesterday's mails": "Of 31 mails three ask for an answer by tomorrow",
+    "look up the train to Kassel": "The 8:14 train arrives at 10:02 without a change",
+    "check the lease for a notice period": "The lease can be ended three months to a month's end",
+    "draft an answer to the complaint": "The draft says sorry, explains the delay, names a date",
+    "pick a gift under 40 euros": "A head torch for 32 euros fits what she wrote about hiking",
+    "count the overtime of this month": "It was 11.5 hours, four of them on a Sunday",
 }
 OPENINGS = ["Please", "Can you", "I need you to", "Could you quickly"]
 GOOD = [
@@ -39,21 +47,21 @@ VAGUE = [
 
 
 def write_ratings(path: Path) -> None:
-    """About 190 answers with two ratings each, as CSV; the same at every call."""
+    """About 380 answers with two ratings each, as CSV; the same at every call."""
     draw = random.Random(7)
     with path.open("w", newline="") as out:
         writer = csv.writer(out)
         writer.writerow(["question", "answer", "model", "stars", "reviewer"])
         for topic, fact in TOPICS.items():
-            for opening in draw.sample(OPENINGS, 3):
+            for opening in OPENINGS:
                 good = draw.choice(GOOD).format(fact=fact)
                 off_topic = draw.choice(GOOD).format(fact=draw.choice(list(TOPICS.values())))
                 for answer in [good, off_topic, *draw.sample(VAGUE, 2)]:
                     is_good = fact in answer
                     for reviewer in draw.sample(["north", "south", "east", "west"], 2):
-                        stars = draw.choices([1, 2, 3, 4], [4, 4, 2, 1])[0]
+                        stars = draw.choices([1, 2, 3, 4], [4, 4, 3, 2])[0]
                         if is_good:
-                            stars = draw.choices([3, 4, 5], [1, 4, 5])[0]
+                            stars = draw.choices([2, 3, 4, 5], [1, 2, 4, 4])[0]
                         writer.writerow(
                             [f"{opening} {topic}?", answer, "helper-2", stars, reviewer]
                         )

@@ -104,40 +104,84 @@ def import_files(page: Page, files: tuple[Path, Path | None]) -> None:
 def rate_five(page: Page) -> None:
     go_to(page, "Rate")
     for number, key in enumerate(("4", "y", "2", "n", "5")):
-        prompt = page.locator(".st-key-prompt")
-        expect(prompt).to_be_visible()
+        expect(page.locator(".st-key-prompt")).to_be_visible()
         expect(page.locator(".st-key-rating_5 kbd")).to_be_visible()  # the keys are alive
-        completion = page.locator(".st-key-completion").inner_text()
         if number == 2:
             picture(page, "rate")
         idle(page)
+        item = page.url  # which names the item; two completions may read the same
         page.keyboard.press(key, delay=30)
-        expect(page.locator(".st-key-completion")).not_to_have_text(completion)
+        expect(page).not_to_have_url(item)
         idle(page)
     expect(page.locator(".st-key-heading")).to_contain_text("5 of ")
 
 
+def freeze(page: Page) -> None:
+    go_to(page, "Datasets")
+    expect(page.locator(".st-key-dataset_start button")).to_be_enabled()
+    picture(page, "datasets")
+    press(page, "dataset_start")
+    expect(page.get_by_role("heading", name="ratings v1")).to_be_visible()
+    picture(page, "dataset")
+
+
 def train(page: Page) -> None:
     go_to(page, "Launch training")
+    page.locator(".st-key-dataset_scores input").click()
+    page.get_by_role("option", name="ratings v1").click()
+    idle(page)
+    expect(page.locator(".st-key-version_counts")).to_be_visible()
     expect(page.locator(".st-key-start button")).to_be_enabled()
     picture(page, "launch")
     press(page, "start")
-    expect(page.get_by_role("heading", name="Runs", exact=True)).to_be_visible()
-    finished = page.get_by_role("link", name="Promote it in Models")
-    expect(finished).to_be_visible(timeout=240_000)
+    finish_run(page, "Promote it in Models")
     picture(page, "runs")
 
 
+def finish_run(page: Page, link: str) -> None:
+    """Follow the run that was just started until it leads on."""
+    expect(page.get_by_role("heading", name="Runs", exact=True)).to_be_visible()
+    expect(page.get_by_role("link", name=link)).to_be_visible(timeout=240_000)
+    idle(page)
+
+
 def promote(page: Page) -> None:
-    go_to(page, "Models")
+    page.get_by_role("link", name="Promote it in Models").click()
+    expect(page.get_by_role("heading", name="reward v1")).to_be_visible()
     press(page, "promote")
     page.locator(".st-key-promote_reason textarea").fill("The first model, better than length.")
     page.locator(".st-key-promote_typed input").fill("reward v1")
     expect(page.locator(".st-key-promote_confirm button")).to_be_enabled()
     picture(page, "promote")
     press(page, "promote_confirm")
-    expect(page.get_by_text("reward v1 serves.")).to_be_visible()
+    expect(page.get_by_text("reward v1 serves.")).to_be_visible(timeout=180_000)  # loads it
     picture(page, "models")
+
+
+def evaluate(page: Page) -> None:
+    """Examine the version on all rows, of which it was trained on many, and look at a mistake."""
+    press(page, "evaluate_on")
+    page.get_by_text("all rows (").click()
+    expect(page.get_by_text("It was trained on some of these rows")).to_be_visible()
+    press(page, "evaluate_start")
+    finish_run(page, "See it in Models")
+    page.get_by_role("link", name="See it in Models").click()
+    expect(page.get_by_text("of the prompts leaked")).to_be_visible()
+    expect(page.locator(".st-key-reliability .js-plotly-plot")).to_be_visible()
+    page.get_by_role("tab", name="Worst mistakes").click()
+    mistake = page.locator(".st-key-mistake_0")
+    expect(mistake).to_contain_text("The model says")
+    picture(page, "mistakes")
+    mistake.get_by_role("link", name="Open").click()
+    expect(page.locator(".st-key-completion")).to_be_visible()
+
+
+def score(page: Page) -> None:
+    go_to(page, "Models")
+    page.get_by_role("button", name="Score stored interactions").click(delay=50)
+    finish_run(page, "See it in Models")
+    page.get_by_role("link", name="See it in Models").click()
+    expect(page.get_by_text("stored interactions scored, mean reward")).to_be_visible()
 
 
 def create_token(server: LiveServer) -> str:
@@ -151,7 +195,7 @@ def create_token(server: LiveServer) -> str:
     return str(json.loads(done.stdout)["token"])
 
 
-def test_import_rate_train_promote_and_rerank(
+def test_import_rate_freeze_train_promote_rerank_evaluate_and_score(
     whole_server: LiveServer, browser: Browser, files: tuple[Path, Path | None]
 ) -> None:
     context = browser.new_context(viewport={"width": 1280, "height": 860})
@@ -161,6 +205,7 @@ def test_import_rate_train_promote_and_rerank(
     expect(page.get_by_text("Nothing to rate yet")).to_be_visible()
     import_files(page, files)
     rate_five(page)
+    freeze(page)
     train(page)
     promote(page)
 
@@ -178,4 +223,6 @@ def test_import_rate_train_promote_and_rerank(
     reranked = answer.json()
     assert reranked["is_fallback"] is False
     assert [item["text"] for item in reranked["ranking"]] == candidates[::-1]
+    evaluate(page)
+    score(page)
     context.close()

@@ -84,6 +84,21 @@ def test_every_purpose_can_be_built(
     assert version.purpose is purpose
 
 
+def test_how_raters_are_merged_is_asked_of_all_but_prompts(
+    store: Store, sign_in_as: SignIn
+) -> None:
+    with store.writing() as db:
+        fill(db)
+    sign_in_as(Role.TRAINER)
+    page = open_page()
+    asked = set()
+    for purpose in DatasetPurpose:
+        choose(page, "dataset_purpose", purpose)
+        if any(control.key == "dataset_merge" for control in page.segmented_control):
+            asked.add(purpose)
+    assert asked == set(DatasetPurpose) - {DatasetPurpose.PROMPTS}
+
+
 def test_what_is_short_becomes_a_queue_that_leads_to_the_items(
     store: Store, sign_in_as: SignIn
 ) -> None:

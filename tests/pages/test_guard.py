@@ -15,11 +15,12 @@ from rlhf_core.vocabulary import Role
 PAGES_OF = {
     Role.RATER: ["Rate"],
     Role.ANALYST: ["Rate", "Models", "Import and export"],
-    Role.TRAINER: ["Rate", "Launch training", "Runs", "Models", "Import and export"],
-    Role.ADMIN: ["Rate", "Launch training", "Runs", "Models", "Import and export"],
+    Role.TRAINER: ["Rate", "Datasets", "Launch training", "Runs", "Models", "Import and export"],
+    Role.ADMIN: ["Rate", "Datasets", "Launch training", "Runs", "Models", "Import and export"],
 }
 FILES = {
     "Rate": "collect/rate",
+    "Datasets": "train/datasets",
     "Launch training": "train/launch",
     "Runs": "train/runs",
     "Models": "models/registry",
@@ -100,6 +101,34 @@ def test_disabled_account_and_lost_role_count_at_the_next_run(
     with store.writing() as db:
         service.disable_account(db, actor=SYSTEM, account_name=actor.name)
     assert "signed out" in texts(app.run(timeout=20))
+
+
+def fragment_script() -> None:
+    import streamlit as st
+
+    from pages._ui.guard import admit
+    from rlhf_core.accounts.permissions import Permission
+
+    actor = admit(Permission.RUN_JOBS)
+    if actor is not None:
+        st.write(f"secret of {actor.name}")
+    st.write("what else is drawn in the same pass")
+
+
+def test_fragment_whose_reader_lost_the_role_lets_the_rest_of_the_pass_go_on(
+    store: Store, sign_in_as: Callable[[Role], Actor], browser_cookie: dict[str, str | None]
+) -> None:
+    sign_in_as(Role.TRAINER)
+    assert "secret of" in texts(AppTest.from_function(fragment_script).run(timeout=20))
+    sign_in_as(Role.RATER)
+    said = texts(AppTest.from_function(fragment_script).run(timeout=20))
+    assert "not open to the role rater" in said
+    assert "secret of" not in said
+    assert "what else is drawn" in said
+    browser_cookie["session"] = None
+    said = texts(AppTest.from_function(fragment_script).run(timeout=20))
+    assert "signed out" in said
+    assert "what else is drawn" in said
 
 
 def test_database_that_does_not_answer_shows_a_sentence_and_no_page(

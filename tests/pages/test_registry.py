@@ -5,7 +5,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages._ui import rerank_box
-from pages._ui.version_panel import NONE_THERE
+from pages._ui.measures import NONE_THERE
 from rlhf_core.accounts import service as accounts
 from rlhf_core.accounts.permissions import SYSTEM, Actor
 from rlhf_core.config import SOURCE_ROOT as ROOT
@@ -75,6 +75,7 @@ def test_versions_figures_and_states_are_listed(store: Store, sign_in_as: SignIn
     make_versions(store, 3, promoted=2)
     app = open_page()
     table = app.dataframe[0].value
+    assert list(table["Kind"]) == ["Sentence embeddings"] * 3
     assert list(table["Version"]) == ["reward v3", "reward v2", "reward v1"]
     assert list(table["State"]) == ["", "Production", "Previous"]
     assert list(table["AUC"]) == [0.7] * 3
@@ -144,7 +145,8 @@ def test_analyst_sees_all_and_can_move_nothing(store: Store, sign_in_as: SignIn)
     app = open_page()
     assert "reward v2" in texts(app)
     shown = {button.key for button in app.button}
-    assert shown & {"promote", "rollback", "try_go", "save_notes"} == set()
+    moves = {"promote", "rollback", "try_go", "save_notes", "evaluate_start", "score_stored"}
+    assert shown & moves == set()
 
 
 def test_integrity_check_names_the_damaged_file(store: Store, sign_in_as: SignIn) -> None:

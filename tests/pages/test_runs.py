@@ -79,13 +79,39 @@ def test_finished_run_shows_its_sentence_numbers_curve_and_log(
     tracker.finish(JobState.SUCCEEDED, "Version 1 is registered.", result={"metrics": {"auc": 0.7}})
     test = page()
     assert "Version 1 is registered." in texts(test.success)
-    table, result = (frame.value for frame in test.dataframe)
+    table, result, curve = (frame.value for frame in test.dataframe)
     assert list(table["State"]) == ["Finished"]
     assert list(table["By"]) == ["test trainer"]
-    assert list(result["Measure"]) == ["AUC on prompts not seen (0.5 is a coin toss, 1 is perfect)"]
+    assert list(result["Measure"]) == ["AUC (0.5 is a coin toss, 1 is perfect)"]
     assert list(result["Value"]) == [0.7]
+    assert list(curve["Step"]) == [1, 2, 3]
+    assert list(curve["Value"]) == [1.0, 0.5, pytest.approx(1 / 3)]
     assert "read 60 interactions" in texts(test.code)
     assert not test.button
+
+
+def test_members_of_an_ensemble_share_a_chart_a_metric(trainer: Actor, store: Store) -> None:
+    tracker = start(store, enqueue(store, trainer))
+    for step in (1, 2):
+        tracker.metrics(step, {"seed 0 loss": 0.5, "seed 1 loss": 0.4, "judge loss": 0.3})
+    tracker.finish(JobState.SUCCEEDED, "done")
+    test = page()
+    (chart,) = test.get("plotly_chart")
+    assert chart.proto.alt == "Loss (lower is better) over the steps of the run"
+    assert list(test.dataframe[1].value.columns) == ["Step", "Judge", "Seed 0", "Seed 1"]
+
+
+def test_trained_run_shows_test_rows_beside_its_own_figures(trainer: Actor, store: Store) -> None:
+    tracker = start(store, enqueue(store, trainer))
+    result = {
+        "version_id": str(uuid.uuid4()),
+        "metrics": {"auc": 0.7, "ece": 0.02},
+        "examination": {"auc": 0.65},
+    }
+    tracker.finish(JobState.SUCCEEDED, "done", result=result)
+    figures = page().dataframe[1].value
+    assert figures["On the test rows"][0] == 0.65
+    assert list(figures["On rows left out in training"]) == [0.7, 0.02]
 
 
 def test_running_run_stops_only_after_a_question(trainer: Actor, store: Store) -> None:
