@@ -31,6 +31,7 @@ sys.path.insert(0, str(ROOT))
 
 from rlhf_core.rewards.base_model import choose_precision, float32_attention  # noqa: E402
 from rlhf_core.rewards.batching import pad_rows, plan_batches  # noqa: E402
+from rlhf_core.rewards.features import NUM_COUNTS  # noqa: E402
 from rlhf_core.rewards.transformer_loop import Machine, backward_batch  # noqa: E402
 from rlhf_core.rewards.transformer_optimizer import make_optimizer, make_step  # noqa: E402
 from rlhf_core.rewards.transformer_params import TransformerParams  # noqa: E402
@@ -99,7 +100,10 @@ def make_corpus(texts: list[tuple[Tokens, ...]]) -> Corpus:
     count = len(texts)
     targets = np.random.default_rng(1).random((count, 1))
     zeros, ones = np.zeros(count), np.ones(count)
-    return Corpus(texts, targets, zeros, ones, [str(row) for row in range(count)], ("overall",))
+    groups = [str(row) for row in range(count)]
+    sides = len(texts[0])
+    counts, offsets = np.zeros((count, sides, NUM_COUNTS)), np.zeros((count, sides))
+    return Corpus(texts, targets, zeros, ones, groups, ("overall",), counts, offsets)
 
 
 def time_ours(arch: str, pairs: int, kind: str, precision: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from rlhf_core.dataset.splits import MAX_PART_PERCENT, SplitParams
 from rlhf_core.examples import Example
 from rlhf_core.feedback.queues import create_queue
 from rlhf_core.store.engine import get_store
-from rlhf_core.vocabulary import DatasetPurpose
+from rlhf_core.vocabulary import DatasetPurpose, QueueOrder
 
 RATE = "pages/collect/rate.py"
 WISHES = {
@@ -84,6 +84,7 @@ def _make_queue(actor: Actor, ready: Readiness) -> None:
                 interaction_ids=ready.short_interaction_ids,
                 instructions=WISHES.get(ready.purpose, DEFAULT_WISH),
                 is_about_steps=ready.purpose is DatasetPurpose.STEPS,
+                order=QueueOrder.INFORMATIVE,
             )
         st.switch_page(RATE, query_params={"queue": str(queue.id)})
 

@@ -13,13 +13,15 @@ from rlhf_core.accounts.permissions import Actor, Permission, require
 from rlhf_core.clock import new_id, utcnow
 from rlhf_core.errors import Conflict, InvalidInput, NotFound
 from rlhf_core.feedback.raters import find_rater
-from rlhf_core.store.tables import Feedback, RatingQueue, RatingQueueItem
+from rlhf_core.store.tables import Feedback, InteractionReward, RatingQueue, RatingQueueItem
+from rlhf_core.vocabulary import QueueOrder
 
 MAX_NAME_CHARS = 200
 MAX_ITEMS = 10_000
 MAX_OVERLAP = 100
 ABOUT, STEPS = "about", "steps"
 NOBODY = uuid.UUID(int=0)
+IDS_A_QUERY = 500
 
 
 Ratings = sa.Select[uuid.UUID, float, int, int]
@@ -56,10 +58,12 @@ def create_queue(
     instructions: str | None = None,
     overlap: int = 1,
     is_about_steps: bool = False,
+    order: QueueOrder = QueueOrder.OLDEST_FIRST,
 ) -> QueueView:
     """Make a queue of these items, to be rated in this order.
 
-    `is_about_steps`: an item is done when its steps got labels, not when it got a rating.
+    `is_about_steps`: an item is done when its steps got labels, not when it got a rating. `order`
+    INFORMATIVE: those first of which a reward model was least sure; the others stay behind them.
 
     Raises:
         InvalidInput: no name, no item, or too many.
@@ -81,10 +85,12 @@ def create_queue(
         raise InvalidInput(f"overlap {overlap}: choose 1 to {MAX_OVERLAP}.", field="overlap")
     if db.scalar(sa.select(RatingQueue.id).where(RatingQueue.name == name)):
         raise Conflict(f"There is a queue {name!r} already: choose another name.")
+    if order is QueueOrder.INFORMATIVE:
+        ids = sort_by_doubt(db, ids)
     view = QueueView(new_id(), name, instructions, overlap, is_about_steps, len(ids), utcnow())
     try:
         with db.begin_nested():
-            _insert(db, view, ids, actor)
+            _insert(db, view, ids, order, actor)
     except sa.exc.IntegrityError as error:
         if db.scalar(sa.select(RatingQueue.id).where(RatingQueue.name == name)):
             raise Conflict(f"There is a queue {name!r} already: choose another name.") from error
@@ -185,13 +191,32 @@ def count_ratings(queue: QueueView, rater_id: uuid.UUID | None) -> Ratings:
     )
 
 
-def _insert(db: Session, view: QueueView, ids: list[uuid.UUID], actor: Actor) -> None:
+def sort_by_doubt(db: Session, ids: list[uuid.UUID]) -> list[uuid.UUID]:
+    """The items by how near their newest stored reward, P(good), is to a half; then the unscored.
+
+    Which rating of an item would tell the model most: it is least sure there.
+    """
+    doubt: dict[uuid.UUID, float] = {}
+    for start in range(0, len(ids), IDS_A_QUERY):
+        query = (
+            sa.select(InteractionReward.interaction_id, InteractionReward.reward)
+            .where(InteractionReward.interaction_id.in_(ids[start : start + IDS_A_QUERY]))
+            .order_by(InteractionReward.scored_at)
+        )
+        doubt |= {row.interaction_id: abs(row.reward - 0.5) for row in db.execute(query)}
+    return sorted(ids, key=lambda item: doubt.get(item, 1.0))  # stable: the unscored as they came
+
+
+def _insert(
+    db: Session, view: QueueView, ids: list[uuid.UUID], order: QueueOrder, actor: Actor
+) -> None:
     db.execute(
         sa.insert(RatingQueue).values(
             id=view.id,
             name=view.name,
             instructions=view.instructions,
             overlap=view.overlap,
+            order=order,
             filters={ABOUT: STEPS} if view.is_about_steps else None,
             created_by=actor.account_id,
             created_at=view.created_at,

@@ -9,9 +9,11 @@ from rlhf_core.accounts.permissions import SYSTEM, Actor
 from rlhf_core.errors import Conflict, Forbidden, InvalidInput, NotFound
 from rlhf_core.feedback.assignment import next_to_rate
 from rlhf_core.feedback.queues import count_progress, create_queue, get_queue, list_queues
+from rlhf_core.registry.scores import store_rewards
 from rlhf_core.store.engine import Store
-from rlhf_core.vocabulary import Role
+from rlhf_core.vocabulary import QueueOrder, Role
 from tests.builders import make_actor, make_feedback, make_interaction
+from tests.core.registry.world import make_version
 
 
 def items(db: Session, number: int, **fields: int) -> list[uuid.UUID]:
@@ -117,3 +119,20 @@ def test_what_makes_no_queue_is_refused(store: Store) -> None:
         with pytest.raises(NotFound, match="does not exist, or is closed"):
             seen(db, make_actor(db), uuid.uuid4())
         assert len(list_queues(db, actor=SYSTEM)) == 1
+
+
+def test_items_of_which_the_model_is_least_sure_come_first(store: Store) -> None:
+    with store.writing() as db:
+        unscored, sure, unsure, doubtful = items(db, 4)
+        old, new = make_version(db).id, make_version(db).id
+        for version, rewards in ((old, {unsure: 0.99}), (new, {sure: 0.95, unsure: 0.4})):
+            store_rewards(db, version, rewards, actor=SYSTEM)
+        store_rewards(db, new, {doubtful: 0.52}, actor=SYSTEM)
+        queue = create_queue(
+            db, actor=SYSTEM, name="doubts", order=QueueOrder.INFORMATIVE,
+            interaction_ids=[unscored, sure, unsure, doubtful],
+        )  # fmt: skip
+        rater = make_actor(db)
+        for item in (doubtful, unsure, sure, unscored):
+            assert seen(db, rater, queue.id) == item
+            make_feedback(db, item, actor=rater)
