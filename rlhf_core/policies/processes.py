@@ -1,0 +1,85 @@
+"""One process or several: what they sum, and how all of them learn that one has failed.
+
+Several are started by `accelerate launch` or `torchrun`. Each works on its rows of the global
+batch with its own copy of the weights; gradients and figures are summed, so that the result is
+that of one process with the whole batch, up to rounding.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rlhf_core.errors import TrainingFailed
+from rlhf_core.pretrained import choose_device
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process (`rank`, from 0) among `count`, and the device that it computes on."""
+
+    rank: int
+    count: int
+    device: "torch.device"
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this one writes files and reports."""
+        return self.rank == 0
+
+    def sum_in_place(self, tensors: "Sequence[torch.Tensor]") -> None:
+        """Replace each tensor by its sum over all processes."""
+        if self.count > 1:
+            import torch.distributed
+
+            for tensor in tensors:
+                torch.distributed.all_reduce(tensor)
+
+    def sums(self, values: Sequence[float]) -> list[float]:
+        """The sums of numbers over all processes, in double precision."""
+        if self.count == 1:
+            return list(values)
+        import torch
+
+        on = self.device if self.device.type == "cuda" else torch.device("cpu")
+        tensor = torch.tensor(values, dtype=torch.float64, device=on)
+        self.sum_in_place([tensor])
+        return [float(value) for value in tensor]
+
+    def gather(self, value: Any) -> list[Any]:
+        """The value (JSON-like) of each process, in order of rank."""
+        if self.count == 1:
+            return [value]
+        import torch.distributed
+
+        found: list[Any] = [None] * self.count
+        torch.distributed.all_gather_object(found, value)
+        return found
+
+    def agree(self, failure: str | None) -> None:
+        """Raise TrainingFailed in every process where one of them names a `failure`."""
+        named = [one for one in self.gather(failure) if one]
+        if named:
+            raise TrainingFailed(named[0])
+
+
+@contextmanager
+def open_processes() -> Iterator[Processes]:
+    """The processes that this one was started with."""
+    if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
+        yield Processes(0, 1, choose_device())
+        return
+    import torch
+    from accelerate import PartialState
+
+    was_open = torch.distributed.is_initialized()
+    state = PartialState(cpu=not torch.cuda.is_available())
+    try:
+        yield Processes(state.process_index, state.num_processes, state.device)
+    finally:
+        if not was_open:
+            state.destroy_process_group()
