@@ -155,7 +155,7 @@ def test_next_item_shows_from_its_beginning(open_as: OpenAs, prompts: list[str])
     expect(page.locator(".st-key-label_0_G kbd")).to_be_visible()
     main = page.get_by_test_id("stMain")
     for _ in range(2):
-        shown = page.locator(".st-key-prompt").inner_text()
+        shown = page.locator(".st-key-prompt").text_content() or ""
         idle(page)
         page.get_by_label("Comment").scroll_into_view_if_needed()
         assert main.evaluate("main => main.scrollTop") > 100

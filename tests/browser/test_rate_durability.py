@@ -25,11 +25,11 @@ def test_killed_server_keeps_a_rating_once_the_next_item_shows(
         page.goto(link)
         prompt = page.locator(".st-key-prompt")
         for key in "53":
-            expect(prompt).to_be_visible()
+            expect(page.locator(".st-key-rating_5 kbd")).to_be_visible()  # the keys are alive
             expect(page.get_by_test_id("stApp")).to_have_attribute(
                 "data-test-script-state", "notRunning"
             )
-            shown = prompt.inner_text()
+            shown = prompt.text_content() or ""  # as the line below compares it
             page.keyboard.press(key, delay=30)
             expect(prompt).not_to_have_text(shown)
         server.kill()

@@ -133,7 +133,7 @@ def test_step_labels_train_a_model_of_steps(store: Store, bert: Path) -> None:
     result = run(store, job)
     (version,) = list_models(store)
     assert (version.kind, version.dataset) == (ModelKind.REWARD_STEPS, "steps v1")
-    assert "first error f1" in result["message"]
+    assert "first-error F1" in result["message"]
     with store.reading() as db:
         (found,) = list_evaluations(db, version.id, actor=SYSTEM)
     assert {"always_last", "always_first", "logistic"} <= set(
