@@ -22,6 +22,7 @@ from rlhf_core.rewards.batching import part_cost_of, plan_batches, split_by_leng
 from rlhf_core.rewards.transformer_loss import preference_losses, regression_losses
 from rlhf_core.rewards.transformer_model import predict, run_forward
 from rlhf_core.rewards.transformer_optimizer import make_optimizer, make_step, rate_factor
+from rlhf_core.rewards.transformer_packed import can_pack, forward_packed
 from rlhf_core.rewards.transformer_params import TransformerParams
 from rlhf_core.rewards.transformer_report import held_out_loss
 from rlhf_core.rewards.transformer_rows import Corpus
@@ -35,6 +36,7 @@ from rlhf_core.rewards.transformer_state import (
     trained_weights,
     write_state,
 )
+from rlhf_core.rewards.transformer_text import Tokens
 from rlhf_core.training import Tracker
 
 if TYPE_CHECKING:
@@ -170,24 +172,27 @@ def backward_batch(
 ) -> float:
     """Add the gradient of the mean loss of the batch to the model's; returns that loss.
 
-    The batch runs in parts of like length; sums over parts divided by the batch's rows make the
-    gradient the one of the whole batch (dropout draws differ).
+    A large batch runs in parts; sums over parts divided by the batch's rows make the gradient the
+    one of the whole batch (dropout draws differ).
     """
     limit = TOKENS_AT_ONCE_CPU if machine.device.type == "cpu" else TOKENS_AT_ONCE_GPU
     total = 0.0
-    for part in _cut_rows(batch, limit, machine):
+    for part in _cut_rows(batch, limit, machine, is_packed=_can_pack(model, machine)):
         loss = _loss_of(model, batch.take(part), params, machine) / len(batch)
         (loss if scaler is None else scaler.scale(loss)).backward()
         total += float(loss.detach())
     return total
 
 
-def _cut_rows(batch: Corpus, limit: int, machine: Machine) -> list[list[int]]:
+def _cut_rows(batch: Corpus, limit: int, machine: Machine, *, is_packed: bool) -> list[list[int]]:
     """Rows that run forward and backward at once. Both sides of a pair must be known together."""
-    cost = part_cost_of(machine.device)
-    if not batch.has_pairs:
-        return split_by_length(batch.lengths, part_cost=cost, max_tokens=limit)
-    return split_by_length(batch.lengths, part_cost=limit, max_tokens=max(1, limit // 2))
+    cost = limit if is_packed or batch.has_pairs else part_cost_of(machine.device)
+    sides = 2 if batch.has_pairs else 1
+    return split_by_length(batch.lengths, part_cost=cost, max_tokens=max(1, limit // sides))
+
+
+def _can_pack(model: Any, machine: Machine) -> bool:
+    return machine.device.type == "cpu" and can_pack(model)
 
 
 def _loss_of(
@@ -199,15 +204,7 @@ def _loss_of(
     def on_device(table: Floats) -> "torch.Tensor":
         return torch.tensor(table, dtype=torch.float32, device=machine.device)
 
-    texts = [text for row in part.texts for text in row]
-    cut = split_by_length([len(text.ids) for text in texts], part_cost=part_cost_of(machine.device))
-    with machine.precision.autocast(machine.device):
-        found = [
-            run_forward(model, [texts[place] for place in places], machine.pad_id, machine.device)
-            for places in cut
-        ]
-    back = torch.tensor(np.argsort([place for places in cut for place in places]))
-    logits = torch.cat(found).float()[back.to(machine.device)]
+    logits = _run_texts(model, [text for row in part.texts for text in row], machine)
     ground = on_device(part.offsets.reshape(-1))
     logits = torch.cat([logits[:, :1] + ground[:, None], logits[:, 1:]], dim=1)
     if part.has_pairs:
@@ -224,6 +221,23 @@ def _loss_of(
             logits, on_device(part.targets), head_weights=on_device(np.array(head_weights))
         )
     return losses @ on_device(part.weights)
+
+
+def _run_texts(model: Any, texts: list[Tokens], machine: Machine) -> "torch.Tensor":
+    """The logits (n, heads) of texts, in their order: packed, or in parts of like length."""
+    import torch
+
+    if _can_pack(model, machine):
+        with machine.precision.autocast(machine.device):
+            return forward_packed(model, texts, machine.device).float()
+    cut = split_by_length([len(text.ids) for text in texts], part_cost=part_cost_of(machine.device))
+    with machine.precision.autocast(machine.device):
+        found = [
+            run_forward(model, [texts[place] for place in places], machine.pad_id, machine.device)
+            for places in cut
+        ]
+    back = torch.tensor(np.argsort([place for places in cut for place in places]))
+    return torch.cat(found).float()[back.to(machine.device)]
 
 
 def predict_rows(model: Any, corpus: Corpus, machine: Machine) -> Floats:

@@ -48,7 +48,7 @@ def train(base: str, folder: Path, tracker: NoOpTracker) -> None:
     report = train_transformer(
         make_rows(120),
         params=TransformerParams(
-            base=base, epochs=6, batch_size=4, lr=1e-3, max_tokens=48, precision="fp32",
+            base=base, epochs=12, batch_size=4, lr=1e-3, max_tokens=48, precision="fp32",
             checkpoint_every=5, patience=0,
         ),
         out_dir=folder / "model",
