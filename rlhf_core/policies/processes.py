@@ -74,6 +74,10 @@ def open_processes() -> Iterator[Processes]:
         yield Processes(0, 1, choose_device())
         return
     import torch
+
+    # Its functions take the open group as a default when it is first imported: the group, and its
+    # threads, would then outlive the training and may abort the process at its end.
+    import torch.distributed.nn.functional
     from accelerate import PartialState
 
     was_open = torch.distributed.is_initialized()
