@@ -1,9 +1,20 @@
 """What a learner is given, and what it returns. Learners know no database."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An answer that a policy gave on its way, beside the reference's to the same prompt."""
+
+    prompt: str
+    completion: str
+    reference: str = ""
+    reward: float | None = None
 
 
 class Tracker(Protocol):
@@ -17,6 +28,9 @@ class Tracker(Protocol):
 
     def log(self, text: str) -> None:
         """Append one line to the run's log."""
+
+    def samples(self, step: int, samples: Sequence[Sample]) -> None:
+        """Show what a policy answers at a step (>= 0)."""
 
     def should_stop(self) -> bool:
         """Whether the run was asked to end; a learner then saves its checkpoint and returns."""
@@ -32,6 +46,9 @@ class NoOpTracker:
         """Do nothing."""
 
     def log(self, text: str) -> None:
+        """Do nothing."""
+
+    def samples(self, step: int, samples: Sequence[Sample]) -> None:
         """Do nothing."""
 
     def should_stop(self) -> bool:

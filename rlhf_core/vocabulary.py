@@ -123,7 +123,17 @@ class JobKind(StrEnum):
     TRAIN_SBERT = "train_sbert"
     TRAIN_TRANSFORMER = "train_transformer"
     TRAIN_STEPS = "train_steps"
+    TRAIN_STARTER = "train_starter"
+    TRAIN_SFT = "train_sft"
+    TRAIN_DPO = "train_dpo"
+    TRAIN_KTO = "train_kto"
+    TRAIN_RLOO = "train_rloo"
+    TRAIN_GRPO = "train_grpo"
+    TRAIN_PPO = "train_ppo"
+    DISTIL = "distil"
     EVALUATE = "evaluate"
+    EVALUATE_POLICY = "evaluate_policy"
+    RETRAIN = "retrain"
     SCORE = "score"
     IMPORT = "import"
 
@@ -157,6 +167,7 @@ class ModelKind(StrEnum):
     REWARD_TRANSFORMER = "reward_transformer"
     REWARD_STEPS = "reward_steps"
     REWARD_ENSEMBLE = "reward_ensemble"
+    POLICY = "policy"
 
 
 class Alias(StrEnum):

@@ -18,7 +18,7 @@ from rlhf_core.errors import RlhfError, TrainingFailed
 from rlhf_core.examples import Example
 from rlhf_core.jobs.context import JobContext
 from rlhf_core.jobs.train_params import LEARNER_KINDS, TrainRewardParams
-from rlhf_core.training import Tracker, TrainReport
+from rlhf_core.training import Sample, Tracker, TrainReport
 from rlhf_core.vocabulary import JobKind
 
 if TYPE_CHECKING:
@@ -73,6 +73,10 @@ class PartTracker:
     def log(self, text: str) -> None:
         """Append to the run's log."""
         self._tracker.log(f"{self._label}: {text}" if self._label else text)
+
+    def samples(self, step: int, samples: Sequence[Sample]) -> None:
+        """Show what a policy answers."""
+        self._tracker.samples(step, samples)
 
     def should_stop(self) -> bool:
         """Whether the run was asked to end."""

@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -19,11 +19,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from rlhf_core.clock import utcnow
+from rlhf_core.clock import new_id, utcnow
 from rlhf_core.errors import RlhfError, Unavailable
 from rlhf_core.store.engine import Store
-from rlhf_core.store.tables import Job, JobLogLine, JobMetric
+from rlhf_core.store.tables import Job, JobLogLine, JobMetric, JobSample
 from rlhf_core.store.upsert import changed_rows, dialect_insert
+from rlhf_core.training import Sample
 from rlhf_core.vocabulary import JobState
 
 EXIT_SUPERSEDED = 75  # EX_TEMPFAIL of sysexits.h: somebody else has the run now
@@ -31,6 +32,8 @@ FLUSH_EVERY_S = 0.5
 SIGN_OF_LIFE_EVERY_S = 5.0
 MAX_LOG_LINES = 20_000  # an attempt; a learner in a loop must not fill the database
 MAX_LINE_LENGTH = 2_000  # characters
+MAX_SAMPLE_LENGTH = 8_000  # characters
+MAX_WAITING_SAMPLES = 1_000
 MAX_WAITING_METRICS = 100_000  # kept through an outage of the database
 ROWS_A_STATEMENT = 500
 
@@ -74,9 +77,11 @@ class _Batch:
     message: str | None = None
     metrics: dict[tuple[str, int], tuple[float, datetime]] = field(default_factory=dict)
     lines: deque[tuple[datetime, str]] = field(default_factory=deque)
+    samples: list[dict[str, Any]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.metrics or self.lines or self.progress is not None or self.message)
+        said = self.progress is not None or self.message
+        return bool(self.metrics or self.lines or self.samples or said)
 
     def put_back(self, older: "_Batch") -> None:
         """Take in what could not be written; what came since wins."""
@@ -84,6 +89,7 @@ class _Batch:
         self.message = older.message if self.message is None else self.message
         self.metrics = {**older.metrics, **self.metrics}
         self.lines = older.lines + self.lines
+        self.samples = older.samples + self.samples
 
 
 def _leave() -> None:
@@ -144,6 +150,24 @@ class JobTracker:
                     self._batch.lines.append((now, clean_text(line)))
                 elif self._num_lines == MAX_LOG_LINES:
                     self._batch.lines.append((now, "The log is full: further lines are not kept."))
+
+    def samples(self, step: int, samples: Sequence[Sample]) -> None:
+        """Keep what a policy answers at a step; those of an earlier attempt at it are replaced."""
+        rows = [
+            {
+                "step": int(step),
+                "prompt": clean_text(sample.prompt, MAX_SAMPLE_LENGTH),
+                "completion": clean_text(sample.completion, MAX_SAMPLE_LENGTH),
+                "reference_completion": clean_text(sample.reference, MAX_SAMPLE_LENGTH),
+                "reward": sample.reward
+                if sample.reward is not None and math.isfinite(sample.reward)
+                else None,
+            }
+            for sample in samples
+        ]
+        with self._buffering:
+            if len(self._batch.samples) + len(rows) <= MAX_WAITING_SAMPLES:
+                self._batch.samples += rows
 
     def should_stop(self) -> bool:
         """Whether the run was asked to end."""
@@ -242,6 +266,7 @@ class JobTracker:
         number = self._next_number or next_line_number(db, self._job_id)
         write_log(db, self._job_id, self._attempt, number, list(batch.lines))
         self._write_metrics(db, batch)
+        self._write_samples(db, batch)
         self._next_number = number + len(batch.lines)
         self._written_at = time.monotonic()
         return True
@@ -268,6 +293,16 @@ class JobTracker:
                     index_elements=["job_id", "name", "step"], set_=changed
                 )
             )
+
+    def _write_samples(self, db: Session, batch: _Batch) -> None:
+        if not batch.samples:
+            return
+        steps = sorted({row["step"] for row in batch.samples})
+        told_before = sa.and_(JobSample.job_id == self._job_id, JobSample.step.in_(steps))
+        db.execute(sa.delete(JobSample).where(told_before))
+        named = {"job_id": self._job_id, "attempt": self._attempt}
+        rows = [{"id": new_id(), **named, **row} for row in batch.samples]
+        db.execute(sa.insert(JobSample), rows)
 
     def _keep(self, batch: _Batch, error: Exception) -> None:
         self._next_number = None  # the commit may have failed after the count

@@ -42,5 +42,9 @@ def load_model(
                 load_model(spec.member_kind, folder / name, encoder=shared) for name in spec.members
             ]
             return EnsembleRewardModel(members, aggregate=spec.aggregate)
+        case ModelKind.POLICY:
+            raise InvalidInput(
+                f"{folder} holds a policy, which scores nothing: name a reward model."
+            )
         case _:
             assert_never(kind)
