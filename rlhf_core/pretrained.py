@@ -6,7 +6,7 @@ weights are safetensors only.
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 PRECISIONS: tuple[PrecisionName, ...] = ("auto", "fp32", "bf16", "fp16")
+HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
+HUB_UNUSED = ["onnx/*", "openvino/*"]
 TOKENIZER_FILES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model",
     "sentencepiece.bpe.model",
@@ -42,21 +44,47 @@ class Precision:
         return torch.autocast(device.type, dtype=self.dtype)
 
 
-def open_pretrained(
-    name: str, *, files: Sequence[str], unused: Sequence[str], otherwise: str = ""
-) -> Path:
-    """The folder of a model: `name` is a folder, or a hub id of which `files` are fetched.
+def open_pretrained(name: str, *, otherwise: str = "") -> Path:
+    """The folder of a base model: `name` is a folder, or a hub id.
 
-    `unused` names files of the hub that are not fetched; `otherwise` ends the sentence that
-    refuses a name ("or `minilm` (bundled)"). Raises InvalidInput if the files would run code, are
-    not safetensors, or there is no such name; Unavailable if the hub does not give it.
+    `otherwise` ends the sentence that refuses a name ("or `minilm` (bundled)"). Raises InvalidInput
+    if the files would run code, are not safetensors, or there is no such name; Unavailable if the
+    hub does not give it.
     """
-    folder = Path(name).expanduser()
-    if not name.strip() or not folder.is_dir():
-        folder = _fetch(name, files, unused, otherwise)
+    folder = find_folder(name, what="base model", otherwise=otherwise)
     refuse_foreign_code(folder)
     require_safetensors(folder)
-    return folder.resolve()
+    return folder
+
+
+def find_folder(name: str, *, what: str, otherwise: str = "") -> Path:
+    """The folder that `name` is, or to which the files of that hub id are fetched.
+
+    `what` says in sentences what is looked for. Raises InvalidInput if there is no such name,
+    Unavailable if the hub does not give it.
+    """
+    folder = Path(name).expanduser()
+    if name.strip() and folder.is_dir():
+        return folder.resolve()
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    is_path = name.startswith(("/", ".", "~")) or name.count("/") > 1 or os.sep * 2 in name
+    try:
+        if is_path or not name.strip():
+            raise HFValidationError(name)
+        return Path(snapshot_download(name, allow_patterns=HUB_FILES, ignore_patterns=HUB_UNUSED))
+    except HFValidationError as error:
+        raise InvalidInput(
+            f"There is no {what} {name!r}: no folder of that name, and no id of the hub. "
+            f"Name one that exists{otherwise and ', or ' + otherwise}.",
+            field="base",
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise Unavailable(
+            f"The {what} {name!r} could not be fetched: check the name and the network, or "
+            f"use {otherwise or 'a folder'}."
+        ) from error
 
 
 def refuse_foreign_code(folder: Path, config: str = "config.json") -> None:
@@ -181,28 +209,3 @@ def _has_native_bf16() -> bool:
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     native = any(getattr(torch.cpu, check, lambda: False)() for check in checks)
     return native and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
-
-
-def _fetch(name: str, files: Sequence[str], unused: Sequence[str], otherwise: str) -> Path:
-    """The folder of a hub id, fetched unless it is here already."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    is_path = name.startswith(("/", ".", "~")) or name.count("/") > 1 or os.sep * 2 in name
-    try:
-        if is_path or not name.strip():
-            raise HFValidationError(name)
-        return Path(
-            snapshot_download(name, allow_patterns=list(files), ignore_patterns=list(unused))
-        )
-    except HFValidationError as error:
-        raise InvalidInput(
-            f"There is no base model {name!r}: no folder of that name, and no id of the hub. "
-            f"Name one that exists{otherwise and ', or ' + otherwise}.",
-            field="base",
-        ) from error
-    except (HfHubHTTPError, OSError) as error:
-        raise Unavailable(
-            f"The base model {name!r} could not be fetched: check the name and the network, or "
-            f"use {otherwise or 'a folder'}."
-        ) from error

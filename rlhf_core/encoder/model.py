@@ -16,18 +16,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rlhf_core.encoder.packed import PackedBert, PackedSpec, find_packed_spec
 from rlhf_core.errors import InvalidInput, Unavailable
+from rlhf_core.pretrained import choose_device, choose_precision, find_folder
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
 
 BUNDLED = "minilm"
 BUNDLED_SHA256 = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
-HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
-HUB_UNUSED = ["onnx/*", "openvino/*"]
 TOKENS_A_PACK = 1024
 """More does not pay on a CPU: the states of 1,024 tokens still lie near the processor."""
 TOKENS_A_PACK_GPU = 16_384
@@ -77,7 +75,8 @@ class PackedEncoder:
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(spec.max_tokens)
-        device, dtype = _choose_device()
+        device = choose_device()
+        dtype = choose_precision("auto", device).dtype
         self._model = PackedBert(folder, spec, device=device, dtype=dtype)
         self._pack = TOKENS_A_PACK if device.type == "cpu" else TOKENS_A_PACK_GPU
         self._num_threads = min(num_cores(), MAX_THREADS) if device.type == "cpu" else 1
@@ -215,37 +214,10 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _choose_device() -> "tuple[torch.device, torch.dtype]":
-    """The GPU where there is one; on a CPU bfloat16 only where its instructions are native."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.device("cuda"), torch.bfloat16
-    has_bfloat16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-    native = has_bfloat16 and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return torch.device("cpu"), torch.bfloat16 if native else torch.float32
-
-
 def _find_folder(name: str) -> Path:
     if name == BUNDLED:
         return find_bundled()
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder.resolve()
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=HUB_FILES, ignore_patterns=HUB_UNUSED))
-    except HFValidationError as error:
-        raise InvalidInput(
-            f"RLHF_ENCODER is {name!r}: no folder of that name, and no id of the hub."
-        ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise Unavailable(
-            f"The encoder {name!r} could not be fetched: check the name and the network, or use "
-            "the bundled one (`minilm`)."
-        ) from error
+    return find_folder(name, what="encoder", otherwise=f"`{BUNDLED}` (bundled) as RLHF_ENCODER")
 
 
 def find_bundled() -> Path:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlhf_core.encoder.model import HUB_FILES, HUB_UNUSED
 from rlhf_core.errors import InvalidInput
 from rlhf_core.pretrained import (
     TOKENIZER_FILES,
@@ -53,7 +52,7 @@ def open_base(name: str) -> Base:
     """
     folder = Path(name).expanduser()
     if not (name.strip() and (folder / ADAPTER_CONFIG).is_file()):
-        return Base(open_pretrained(name, files=HUB_FILES, unused=HUB_UNUSED))
+        return Base(open_pretrained(name))
     refuse_foreign_code(folder, ADAPTER_CONFIG)
     require_safetensors(folder)
     settings = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
@@ -63,9 +62,7 @@ def open_base(name: str) -> Base:
             "from a LoRA adapter, or from a whole model.",
             field="base",
         )
-    below = open_pretrained(
-        str(settings["base_model_name_or_path"]), files=HUB_FILES, unused=HUB_UNUSED
-    )
+    below = open_pretrained(str(settings["base_model_name_or_path"]))
     return Base(below, folder.resolve())
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from rlhf_core.encoder.model import BUNDLED, HUB_FILES, HUB_UNUSED, find_bundled
+from rlhf_core.encoder.model import BUNDLED, find_bundled
 from rlhf_core.errors import InvalidInput
 from rlhf_core.pretrained import (
     PRECISIONS,
@@ -58,12 +58,7 @@ def open_base(name: str) -> Path:
     """
     if name == BUNDLED:
         return find_bundled()
-    return open_pretrained(
-        name,
-        files=HUB_FILES,
-        unused=HUB_UNUSED,
-        otherwise=f"`{BUNDLED}` (bundled)",
-    )
+    return open_pretrained(name, otherwise=f"`{BUNDLED}` (bundled)")
 
 
 def load_base(
