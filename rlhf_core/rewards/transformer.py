@@ -35,6 +35,7 @@ from rlhf_core.rewards.base_model import (
 )
 from rlhf_core.rewards.transformer_loop import Fit, Machine, fit, standardise
 from rlhf_core.rewards.transformer_manner import fit_manner, put_offsets
+from rlhf_core.rewards.transformer_memory import keep_freed_memory
 from rlhf_core.rewards.transformer_model import (
     TransformerRewardModel,
     TransformerSpec,
@@ -205,7 +206,7 @@ def _fit_or_fail(model: Any, learned: Corpus, held: Corpus, **options: Any) -> F
     machine: Machine = options["machine"]
     is_slow = machine.device.type == "cpu" and machine.precision.dtype != torch.float32
     try:
-        with float32_attention(model, is_on=is_slow):
+        with float32_attention(model, is_on=is_slow), keep_freed_memory():
             return fit(model, learned, held, **options)
     except Unavailable as error:
         raise TrainingFailed(str(error)) from error
