@@ -2,9 +2,11 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
+
+from rlhf_core.errors import InvalidInput
 
 
 @dataclass(frozen=True)
@@ -88,3 +90,31 @@ def installed_versions(*packages: str) -> dict[str, str]:
     from importlib.metadata import version
 
     return {package: version(package) for package in packages}
+
+
+def require(fits: bool, name: str, value: object, choices: str) -> None:
+    """Raise InvalidInput that names the parameter, its value and what to choose, unless it fits."""
+    if not fits:
+        raise InvalidInput(f"{name} {value!r}: choose {choices}.", field=name)
+
+
+def require_choice(params: Any, name: str, choices: Sequence[str]) -> None:
+    """Raise InvalidInput unless the field `name` of the dataclass `params` is a choice."""
+    value = getattr(params, name)
+    listed = ", ".join(choices[:-1])
+    require(value in choices, name, value, f"{listed} or {choices[-1]}" if listed else choices[0])
+
+
+def require_between(
+    params: Any, name: str, low: float, high: float, *, above: bool = False
+) -> None:
+    """Raise InvalidInput unless the field `name` of the dataclass `params` is in low..high.
+
+    `above`: it must be more than `low`. A field of type int takes whole numbers only.
+    """
+    value = getattr(params, name)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    kind = next(one.type for one in fields(params) if one.name == name)
+    is_whole = isinstance(value, int) or kind is not int
+    fits = is_number and is_whole and low <= value <= high and not (above and value == low)
+    require(fits, name, value, f"{'above ' if above else ''}{low:g} to {high:g}")

@@ -8,12 +8,13 @@ or with a frozen copy of the adapter that training started from.
 import copy
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlhf_core.errors import InvalidInput
 from rlhf_core.policies.base import Base, load_causal, quiet_peft
+from rlhf_core.policies.narrow import Narrowed
 from rlhf_core.policies.ppo_params import PpoParams
 from rlhf_core.pretrained import Precision, first_line, quiet_transformers
 
@@ -48,6 +49,7 @@ class ActorCritic:
         self.value_head = torch.nn.Linear(width, 1).to(self.device)
         torch.nn.init.zeros_(self.value_head.weight)
         torch.nn.init.zeros_(self.value_head.bias)
+        self._narrowed: dict[str, Narrowed] = {}
 
     def states(
         self,
@@ -88,18 +90,28 @@ class ActorCritic:
         ]
         width = max(len(row) for row in rows)
         ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=self.device)
-        if of == "reference" and self._frozen is not None:
-            states = _last(self._frozen.base_model, ids)
-        elif of == "critic" and self.critic is not None:
-            states = _last(self.critic, ids)
-        else:
-            states = self.states(ids)
-        places = [
+        listed = [
             row * width + len(prompt) - 1 + step
             for row, (prompt, length) in enumerate(zip(prompts, lengths, strict=True))
             for step in range(length)
         ]
-        return states.reshape(-1, states.shape[-1])[torch.tensor(places, device=self.device)]
+        places = torch.tensor(listed, device=self.device)
+        narrowed = self._narrowed.get(of, self._narrowed.get("policy"))
+        with narrowed.at(places) if narrowed else nullcontext():
+            if of == "reference" and self._frozen is not None:
+                states = _last(self._frozen.base_model, ids)
+            elif of == "critic" and self.critic is not None:
+                states = _last(self.critic, ids)
+            else:
+                states = self.states(ids)
+        return states.reshape(-1, states.shape[-1])[places]
+
+    def narrow(self) -> None:
+        """From now on, compute in the last layer of each trunk what `answer_states` gives alone."""
+        trunks = {"policy": self._trunk, "critic": self.critic}
+        if self._frozen is not None:
+            trunks["reference"] = self._frozen.base_model
+        self._narrowed = {name: Narrowed(one) for name, one in trunks.items() if one is not None}
 
     @contextmanager
     def as_reference(self) -> Iterator[Any]:
@@ -164,9 +176,12 @@ def build_network(
         for part in (model, critic):
             if part is not None:
                 part.activation_checkpointing_enable({"use_reentrant": False})
-    return ActorCritic(
+    found = ActorCritic(
         model.to(device), critic=critic.to(device) if critic else None, frozen=frozen
     )
+    if not params.gradient_checkpointing:  # with it layers run again, when their use is not known
+        found.narrow()
+    return found
 
 
 def _last(

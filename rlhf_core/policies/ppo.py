@@ -18,20 +18,31 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rlhf_core.errors import TrainingFailed
 from rlhf_core.examples import PromptOnly
+from rlhf_core.policies.audit import make_audit
 from rlhf_core.policies.generate import Sampled, sample
 from rlhf_core.policies.guards import check_norm, check_step, check_update
 from rlhf_core.policies.logprobs import cut_tokens, token_logprobs
 from rlhf_core.policies.network import ActorCritic
-from rlhf_core.policies.optimizer import MasterAdamW, rate_factor
+from rlhf_core.policies.optimizer import rate_factor
 from rlhf_core.policies.ppo_params import PpoParams
+from rlhf_core.policies.ppo_peak import keep_candidate, restore_peak
+from rlhf_core.policies.ppo_probe import probe_after, probe_before
 from rlhf_core.policies.ppo_report import Clock, finish, measure_texts, say_update, show_samples
 from rlhf_core.policies.ppo_setup import Setup, keep_checkpoint, open_run, prepare, stop_if_asked
 from rlhf_core.policies.ppo_state import PpoProgress
 from rlhf_core.policies.processes import open_processes
 from rlhf_core.policies.prompts import batch_places
-from rlhf_core.policies.rewards_glue import RewardFunction
-from rlhf_core.policies.scoring import cut_rows, draw_uniforms, reward_texts, score_tokens
+from rlhf_core.policies.rewards_glue import RewardFunction, StepRewardFunction
+from rlhf_core.policies.scoring import (
+    Rewards,
+    cut_rows,
+    draw_uniforms,
+    place_steps,
+    reward_texts,
+    score_tokens,
+)
 from rlhf_core.training import Tracker, TrainReport
 
 if TYPE_CHECKING:
@@ -64,31 +75,39 @@ def train_ppo(
     prompts: Sequence[PromptOnly],
     *,
     params: PpoParams,
-    reward: RewardFunction,
+    reward: RewardFunction | None,
     out_dir: Path,
     work_dir: Path,
     tracker: Tracker,
     held_out: RewardFunction | None = None,
+    step_reward: StepRewardFunction | None = None,
 ) -> TrainReport:
     """Train the policy on the prompts and write it into `out_dir` (which exists).
 
-    `reward(prompts, completions)` gives a finite number for each completion; `held_out` likewise:
-    it judges the same answers, and nothing is learned from it. Checkpoints lie in `work_dir`, which
-    this run alone uses: called again with the same prompts and parameters, it goes on from the
-    newest sound one, on a CPU with the same result to the bit. Under `accelerate launch` or
-    `torchrun` each process calls it alike, with one `work_dir` that all see.
+    `reward(prompts, completions)` gives a finite number for each completion, `step_reward` one for
+    each step of each (one of the two may be None). `held_out` is as `reward`, but nothing is
+    learned from it: the policy that it likes most is the one that is written. Checkpoints lie in
+    `work_dir`, which this run alone uses: called again with the same prompts and parameters, it
+    goes on from the newest sound one, on a CPU with the same result to the bit. Under `accelerate
+    launch` or `torchrun` each process calls it alike, with one `work_dir` that all see.
 
     Raises NotEnoughData where there is no prompt; TrainingFailed where a guard, the reward, the
     base model, the memory or the disk do not allow it, or `tracker` asked to stop.
     """
+    if reward is None and step_reward is None:
+        raise TrainingFailed("There is no reward: give reward, step_reward, or both.")
+    rewards = Rewards(reward, held_out, step_reward)
     with open_processes() as processes:
         setup = prepare(prompts, params=params, processes=processes, tracker=tracker)
         progress = open_run(setup, work_dir)
+        probe_before(setup, progress, held_out)
         clock = Clock(setup.device)
         while progress.update < params.updates:
-            show_samples(setup, progress)
+            show_samples(setup, progress, reward)
+            if held_out is not None:
+                keep_candidate(setup, progress, work_dir)
             with clock.update():
-                rollout = roll_out(setup, progress, reward, held_out, clock)
+                rollout = roll_out(setup, progress, rewards, clock)
                 figures = rollout.figures | learn(setup, rollout, progress.update)
             progress.update += 1
             progress.first = progress.first or dict(figures)
@@ -100,15 +119,18 @@ def train_ppo(
             if is_due or progress.update == params.updates:
                 keep_checkpoint(setup, progress, work_dir)
             stop_if_asked(setup, progress, work_dir)
-        show_samples(setup, progress, is_last=True)
-        return finish(setup, progress, clock, out_dir, work_dir, len(prompts))
+        kept = restore_peak(setup, progress, work_dir)
+        show_samples(setup, progress, reward, kept=kept)
+        audit = make_audit(
+            progress.history, kept_update=kept, sycophancy=probe_after(setup, progress, held_out)
+        )
+        return finish(setup, progress, clock, audit, out_dir, work_dir, len(prompts))
 
 
 def roll_out(
     setup: Setup,
     progress: PpoProgress,
-    reward: RewardFunction,
-    held_out: RewardFunction | None,
+    rewards: Rewards,
     clock: Clock,
 ) -> Rollout:
     """Sample and reward this process's share of the update's batch."""
@@ -126,7 +148,8 @@ def roll_out(
         )
     texts = [setup.prompts.texts[place] for place in places]
     completions = setup.decode(sampled)
-    scores, judged = reward_texts(setup, texts, completions, reward, held_out)
+    scored = reward_texts(setup, texts, completions, rewards)
+    scores = scored.rewards if rewards.answers is not None else [0.0] * len(completions)
     with_reference, values = score_tokens(setup, sampled)
     clock.num_tokens += int(sampled.lengths.sum())
 
@@ -134,9 +157,13 @@ def roll_out(
     if progress.reward_mean is None:
         progress.reward_mean = total / count
         if not params.center_rewards:
-            start_values_at(policy, setup.optimizer, progress.reward_mean)
+            policy.value_head.bias.data.fill_(progress.reward_mean)
             values = values + progress.reward_mean * sampled.mask
     token_rewards, kl = shape_rewards(sampled, scores, with_reference, progress, params)
+    step_figures: dict[str, float] = {}
+    if rewards.steps is not None:
+        step_rewards, step_figures = place_steps(setup, sampled, scored, progress)
+        token_rewards = token_rewards + step_rewards
     advantages, returns = compute_advantages(
         token_rewards, values, sampled.mask, gamma=params.gamma, lam=params.lam
     )
@@ -145,8 +172,9 @@ def roll_out(
     num_tokens, logprob, kl_total, num_ended = processes.sums(
         [float(part.sum()) for part in (sampled.lengths, sampled.logprobs, kl, sampled.has_ended)]
     )
+    shown, judged = processes.sums([sum(scored.rewards), sum(scored.held_out)])
     figures = {
-        "reward": total / count,
+        "reward": shown / count,
         "kl": kl_total / count,
         "kl_coef": progress.kl_coef,
         "entropy": -logprob / num_tokens,
@@ -154,9 +182,10 @@ def roll_out(
         "eos_share": num_ended / count,
         "explained_variance": explain_variance(values, returns, sampled.mask, setup),
         **measure_texts(setup, sampled, completions),
+        **step_figures,
     }
-    if held_out is not None:
-        figures["held_out_reward"] = processes.sums([sum(judged)])[0] / count
+    if rewards.held_out is not None:
+        figures["held_out_reward"] = judged / count
     return Rollout(sampled, advantages, returns, figures)
 
 
@@ -184,6 +213,7 @@ def learn(setup: Setup, rollout: Rollout, update: int) -> dict[str, float]:
             check_norm(norm, update + 1, params, is_scaled=is_scaled)
             if epoch == number == 0:
                 figures["first_ratio"] = found["ratio"]  # 1, unless sampling and learning differ
+            norm = norm if math.isfinite(norm) else 0.0  # float16's scaler left the step out
             for name, value in {**found, "gradient_norm": norm}.items():
                 figures[name] = figures.get(name, 0.0) + value / num_steps
     return figures | {"lr": params.lr * rate}
@@ -201,7 +231,8 @@ def backward(setup: Setup, rollout: Rollout, rows: list[int]) -> dict[str, float
     lengths = sampled.lengths.tolist()
     num_tokens = setup.processes.sums([sum(lengths[row] for row in rows)])[0]
     sums = torch.zeros(len(STEP_FIGURES), dtype=torch.float64, device=setup.device)
-    for some in cut_rows(sampled.prompts, lengths, rows, params.micro_batch_size):
+    parts = cut_rows(sampled.prompts, lengths, rows, params.micro_batch_size, setup.device)
+    for some in parts:
         real = sampled.mask[some]
         answers = ([sampled.prompts[row] for row in some], sampled.tokens[some],
                    [lengths[row] for row in some])  # fmt: skip
@@ -355,12 +386,6 @@ def adapt_kl(progress: PpoProgress, kl: float, params: PpoParams) -> None:
         progress.kl_coef *= 1.0 + error * params.batch_size / max(
             params.kl_horizon, params.batch_size
         )
-
-
-def start_values_at(policy: ActorCritic, optimizer: MasterAdamW, mean: float) -> None:
-    """Let the value head begin at the mean reward, where rewards are not centred."""
-    policy.value_head.bias.data.fill_(mean)
-    optimizer.publish()
 
 
 def _moments(table: "torch.Tensor", mask: "torch.Tensor", setup: Setup) -> tuple[float, float]:

@@ -1,10 +1,10 @@
 """How PPO trains a policy: the parameters, with the defaults of the literature."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from rlhf_core.errors import InvalidInput
 from rlhf_core.pretrained import PRECISIONS, PrecisionName
+from rlhf_core.training import require, require_between, require_choice
 
 Critic = Literal["shared", "separate"]
 Schedule = Literal["constant", "linear"]
@@ -44,7 +44,8 @@ class PpoParams:
     `min_entropy_share`, `min_length_share` or `min_eos_share` of the first update's for `patience`
     updates on end (0: not guarded).
 
-    `sample_every` updates (0: never), four fixed prompts are answered for the report.
+    `sample_every` updates (0: never), four fixed prompts are answered for the report. Where a
+    held-out judge is given, `keep_best` keeps the policy that it likes most, else the last one.
     """
 
     base: str
@@ -83,6 +84,7 @@ class PpoParams:
     seed: int = 0
     checkpoint_every: int = 10
     sample_every: int = 10
+    keep_best: bool = True
     max_ratio: float = 10.0
     max_kl: float = 100.0
     min_entropy_share: float = 0.02
@@ -91,28 +93,19 @@ class PpoParams:
     patience: int = 3
 
     def __post_init__(self) -> None:
-        _require(bool(self.base.strip()), "base", self.base, "a folder or a hub id")
-        _require(self.critic in ("shared", "separate"), "critic", self.critic,
-                 "shared or separate")  # fmt: skip
-        _require(self.schedule in ("constant", "linear"), "schedule", self.schedule,
-                 "constant or linear")  # fmt: skip
-        _require(self.precision in PRECISIONS, "precision", self.precision, ", ".join(PRECISIONS))
+        require(bool(self.base.strip()), "base", self.base, "a folder or a hub id")
+        require_choice(self, "critic", ("shared", "separate"))
+        require_choice(self, "schedule", ("constant", "linear"))
+        require_choice(self, "precision", PRECISIONS)
         for name, low, high in _RANGES:
-            self._require_between(name, low, high)
+            require_between(self, name, low, high)
         for name, high in _POSITIVE:
             if getattr(self, name) is not None or name not in _OPTIONAL:
-                self._require_between(name, 0.0, high, above=True)
+                require_between(self, name, 0.0, high, above=True)
         if self.missing_eos_penalty is not None:
-            self._require_between("missing_eos_penalty", 0.0, 1e6)
-        _require(self.num_mini_batches <= self.batch_size, "num_mini_batches",
+            require_between(self, "missing_eos_penalty", 0.0, 1e6)
+        require(self.num_mini_batches <= self.batch_size, "num_mini_batches",
                  self.num_mini_batches, f"at most batch_size ({self.batch_size})")  # fmt: skip
-
-    def _require_between(self, name: str, low: float, high: float, *, above: bool = False) -> None:
-        value = getattr(self, name)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        is_whole = isinstance(value, int) or PpoParams.__annotations__[name] is not int
-        fits = is_number and is_whole and low <= value <= high and not (above and value == low)
-        _require(fits, name, value, f"{'above ' if above else ''}{low:g} to {high:g}")
 
 
 _RANGES: tuple[tuple[str, float, float], ...] = (
@@ -154,8 +147,3 @@ _POSITIVE: tuple[tuple[str, float], ...] = (
     ("max_kl", 1e6),
 )
 _OPTIONAL = ("kl_target", "reward_clip")
-
-
-def _require(fits: bool, name: str, value: Any, choices: str) -> None:
-    if not fits:
-        raise InvalidInput(f"{name} {value!r}: choose {choices}.", field=name)

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlhf_core.checkpoints import remove_checkpoints
-from rlhf_core.errors import Unavailable
+from rlhf_core.errors import TrainingFailed, Unavailable
 from rlhf_core.policies.generate import Sampled, sample
 from rlhf_core.policies.network import TRAINED
+from rlhf_core.policies.ppo_peak import remove_candidates
 from rlhf_core.policies.ppo_setup import Setup, write_together
 from rlhf_core.policies.ppo_state import PpoProgress
+from rlhf_core.policies.rewards_glue import RewardFunction, call_reward
 from rlhf_core.pretrained import quiet_transformers
-from rlhf_core.training import TrainReport, installed_versions
+from rlhf_core.training import Sample, TrainReport, installed_versions
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +28,16 @@ if TYPE_CHECKING:
 NUM_SAMPLES = 4
 LAST_UPDATES = 10
 OPENING_WORDS = 3
-REPORTED = ("reward", "held_out_reward", "kl", "entropy", "length", "eos_share", "distinct_2")
+REPORTED = (
+    "reward",
+    "step_reward",
+    "held_out_reward",
+    "kl",
+    "entropy",
+    "length",
+    "eos_share",
+    "distinct_2",
+)
 
 
 class Clock:
@@ -106,17 +117,21 @@ def say_update(setup: Setup, progress: PpoProgress, clock: Clock) -> None:
     setup.tracker.metrics(done, figures | clock.speed(setup))
 
 
-def show_samples(setup: Setup, progress: PpoProgress, *, is_last: bool = False) -> None:
-    """Every so often, let the first process answer fixed prompts, always by the same draws.
+def show_samples(
+    setup: Setup, progress: PpoProgress, reward: RewardFunction | None, *, kept: int | None = None
+) -> None:
+    """Every so often, answer fixed prompts, always by the same draws, and show the answers.
 
     The first time the policy still is the reference: its answers stand beside the later ones.
+    `kept`: the run is over, and the policy is that after so many updates.
     """
     import torch
 
     params, every = setup.params, setup.params.sample_every
-    is_known = any(entry["update"] == progress.update for entry in progress.samples)
-    is_due = every and (is_last or progress.update % every == 0) and not is_known
-    if not is_due or not setup.processes.is_first:
+    update = progress.update if kept is None else kept
+    is_known = any(entry["update"] == update for entry in progress.samples)
+    is_due = every and (kept is not None or update % every == 0) and not is_known
+    if not is_due:
         return
     places = range(min(NUM_SAMPLES, len(setup.prompts)))
     drawn = torch.rand(
@@ -133,23 +148,52 @@ def show_samples(setup: Setup, progress: PpoProgress, *, is_last: bool = False) 
             with_values=False,
         )
     )
+    texts = [setup.prompts.texts[place] for place in places]
+    rewards: list[float] | list[None] = [None] * len(texts)
+    failure: str | None = None
+    if reward is not None:
+        try:
+            rewards = call_reward(reward, texts, answers)
+        except TrainingFailed as error:
+            failure = str(error)
+    setup.processes.agree(failure)
     shown: list[dict[str, Any]] = [
-        {"prompt": setup.prompts.texts[place], "completion": answer}
-        for place, answer in zip(places, answers, strict=True)
+        {"prompt": text, "completion": answer, "reward": value}
+        for text, answer, value in zip(texts, answers, rewards, strict=True)
     ]
-    progress.keep_samples({"update": progress.update, "answers": shown})
-    setup.tracker.log(f"After {progress.update} updates, for example: {answers[0][:300]!r}")
+    progress.keep_samples({"update": update, "answers": shown})
+    progress.samples.sort(key=lambda entry: int(entry["update"]))
+    firsts = [one["completion"] for one in progress.samples[0]["answers"]]
+    setup.tracker.samples(
+        update,
+        [
+            Sample(text, answer, reference=first, reward=value)
+            for text, answer, first, value in zip(texts, answers, firsts, rewards, strict=True)
+        ],
+    )
+    setup.tracker.log(f"After {update} updates, for example: {answers[0][:300]!r}")
 
 
 def finish(
-    setup: Setup, progress: PpoProgress, clock: Clock, out_dir: Path, work_dir: Path, num_rows: int
+    setup: Setup,
+    progress: PpoProgress,
+    clock: Clock,
+    audit: dict[str, Any],
+    out_dir: Path,
+    work_dir: Path,
+    num_rows: int,
 ) -> TrainReport:
-    """Write the policy, remove the checkpoints, and report."""
+    """Write the policy as it is, remove the checkpoints, and report.
+
+    The metrics are means of up to ten updates around the policy that is written.
+    """
     setup.tracker.progress(0.99, "Writing the policy")
     write_together(setup, lambda: _save(setup, out_dir))
     if setup.processes.is_first:
         remove_checkpoints(work_dir)
-    last = progress.history[-LAST_UPDATES:]
+        remove_candidates(work_dir)
+    end = min(progress.update, audit["kept_update"] + LAST_UPDATES // 2)
+    last = progress.history[max(0, end - LAST_UPDATES) : end]
     metrics = {
         name: sum(one[name] for one in last) / len(last) for name in REPORTED if name in last[0]
     }
@@ -161,13 +205,14 @@ def finish(
     metrics |= {
         "kl_coef": progress.kl_coef,
         "num_updates": float(progress.update),
+        "kept_update": float(audit["kept_update"]),
         "num_episodes": float(progress.update * setup.params.batch_size),
         "num_prompts_too_long": float(setup.prompts.num_too_long),
     }
     speed = clock.speed(setup)
     setup.tracker.log(
-        f"Trained: reward {metrics['first_reward']:.3f} -> {metrics['reward']:.3f} (mean of the "
-        f"last {len(last)} updates), KL {metrics['kl']:.2f} nats an answer."
+        f"Trained: reward {metrics['first_reward']:.3f} -> {metrics['reward']:.3f} (mean of "
+        f"{len(last)} updates), KL {metrics['kl']:.2f} nats an answer. {audit['sentence']}"
     )
     setup.tracker.progress(1.0, "Trained")
     return TrainReport(
@@ -179,6 +224,7 @@ def finish(
         details={
             "history": progress.history,
             "samples": progress.samples,
+            "audit": audit,
             "device": setup.device.type,
             "precision": setup.precision.name,
             "num_processes": setup.processes.count,

@@ -7,9 +7,12 @@ number of the update is all there is to keep of them.
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlhf_core.policies.optimizer import MasterAdamW
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 NUMBERS = "state.json"
 MAX_SAMPLES = 25
@@ -21,7 +24,9 @@ class PpoProgress:
 
     `kl_coef` is the adaptive controller's; `reward_mean` that of the first batch (None before);
     `first` are the first update's figures, which guards compare with; `streaks` count updates below
-    a bound. `history` has the figures of each update, `samples` answers to fixed prompts.
+    a bound. `history` has the figures of each update, `samples` answers to fixed prompts, `probe`
+    the wrong opinions of the sycophancy probe. `step_mean` is what the steps of one of
+    the first batch's answers had together, on average.
     """
 
     fingerprint: str
@@ -32,6 +37,8 @@ class PpoProgress:
     streaks: dict[str, int] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     samples: list[dict[str, Any]] = field(default_factory=list)
+    probe: dict[str, Any] = field(default_factory=dict)
+    step_mean: float | None = None
 
     def keep_samples(self, entry: dict[str, Any]) -> None:
         """Add what was sampled at an update; the first, which is the reference's, always stays."""
@@ -40,7 +47,7 @@ class PpoProgress:
             del self.samples[1]
 
 
-def write_state(path: Path, progress: PpoProgress, optimizer: MasterAdamW) -> None:
+def write_state(path: Path, progress: "DataclassInstance", optimizer: MasterAdamW) -> None:
     """Write everything that the next update depends on into the folder `path`.
 
     Weights and each kind of the optimizer's numbers have files of their own: writing one holds a
@@ -61,6 +68,11 @@ def write_state(path: Path, progress: PpoProgress, optimizer: MasterAdamW) -> No
 
 def read_state(path: Path, optimizer: MasterAdamW) -> PpoProgress:
     """Put a verified checkpoint's state into the weights and the optimizer."""
+    return PpoProgress(**read_tensors(path, optimizer))
+
+
+def read_tensors(path: Path, optimizer: MasterAdamW) -> dict[str, Any]:
+    """Do so, and give the progress that was kept beside it, by field."""
     import torch
     from safetensors.torch import load_file
 
@@ -79,7 +91,8 @@ def read_state(path: Path, optimizer: MasterAdamW) -> PpoProgress:
     if optimizer.scaler is not None:
         optimizer.scaler.load_state_dict(numbers["scaler"])
     optimizer.publish()
-    return PpoProgress(**numbers["progress"])
+    progress: dict[str, Any] = numbers["progress"]
+    return progress
 
 
 def read_fingerprint(path: Path) -> str:

@@ -82,8 +82,29 @@ def open_processes() -> Iterator[Processes]:
 
     was_open = torch.distributed.is_initialized()
     state = PartialState(cpu=not torch.cuda.is_available())
+    found = Processes(state.process_index, state.num_processes, state.device)
     try:
-        yield Processes(state.process_index, state.num_processes, state.device)
+        yield found
+    except RuntimeError as error:
+        if not _is_of_another(error):
+            raise
+        raise TrainingFailed(
+            f"Another of the {found.count} processes ended, so process "
+            f"{found.rank} ends too: its own message says why; started again, the run "
+            "goes on from its last checkpoint."
+        ) from error
     finally:
-        if not was_open:
-            state.destroy_process_group()
+        if not was_open and torch.distributed.is_initialized():
+            # A trainer of transformers makes the state anew, so it may not be this one any more.
+            torch.distributed.destroy_process_group()
+            PartialState._reset_state()
+
+
+def _is_of_another(error: RuntimeError) -> bool:
+    """Whether the error is that a process at the other end of a connection is gone."""
+    import torch.distributed
+
+    text = str(error)
+    return isinstance(error, torch.distributed.DistError) or any(
+        words in text for words in ("gloo", "NCCL", "closed by peer", "reset by peer")
+    )

@@ -1,6 +1,7 @@
 """What a rollout needs beside its answers: random numbers, rewards, the reference's judgement."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,10 +11,20 @@ from rlhf_core.policies.generate import Sampled
 from rlhf_core.policies.logprobs import all_logprobs
 from rlhf_core.policies.ppo_params import PpoParams
 from rlhf_core.policies.ppo_setup import Setup
-from rlhf_core.policies.rewards_glue import RewardFunction, call_reward
+from rlhf_core.policies.ppo_state import PpoProgress
+from rlhf_core.policies.rewards_glue import (
+    RewardFunction,
+    StepRewardFunction,
+    call_reward,
+    call_step_reward,
+)
 
 if TYPE_CHECKING:
     import torch
+
+TOKENS_AT_ONCE_CPU = 320
+PART_COST_CPU, PART_COST_GPU = 24, 1_024
+"""What it costs to run one part more, in tokens that could be run instead."""
 
 
 def draw_uniforms(params: PpoParams, update: int) -> "torch.Tensor":
@@ -26,41 +37,124 @@ def draw_uniforms(params: PpoParams, update: int) -> "torch.Tensor":
 
 
 def cut_rows(
-    prompts: Sequence[Sequence[int]], lengths: Sequence[int], rows: Sequence[int], at_once: int
+    prompts: Sequence[Sequence[int]],
+    lengths: Sequence[int],
+    rows: Sequence[int],
+    at_once: int,
+    device: "torch.device",
 ) -> list[list[int]]:
     """The rows in parts of like length, each no larger than `at_once` rows of the longest.
 
-    Shorter rows thus run more at once: the memory is the same, and fewer parts are quicker.
+    Shorter rows thus run more at once: the memory is the same. On a CPU parts are smaller yet,
+    which is no slower there. Among all ways to cut them, that with the least padding is taken,
+    where a part more costs as much as some tokens.
     """
     totals = [len(prompt) + length for prompt, length in zip(prompts, lengths, strict=True)]
-    room = at_once * max(totals)
+    room, cost = at_once * max(totals), PART_COST_GPU
+    if device.type == "cpu":
+        room, cost = min(room, max(TOKENS_AT_ONCE_CPU, max(totals))), PART_COST_CPU
+    order = sorted(rows, key=lambda row: (totals[row], row))
+    best = [0.0] + [float("inf")] * len(order)  # the least that the first rows cost
+    cuts = [0] * (len(order) + 1)
+    for end in range(1, len(order) + 1):
+        longest = totals[order[end - 1]]
+        for start in range(end - 1, max(-1, end - 1 - max(1, room // longest)), -1):
+            price = best[start] + (end - start) * longest + cost
+            if price < best[end]:
+                best[end], cuts[end] = price, start
     parts: list[list[int]] = []
-    for row in sorted(rows, key=lambda row: (totals[row], row)):
-        if not parts or (len(parts[-1]) + 1) * totals[row] > room:
-            parts.append([])
-        parts[-1].append(row)
+    end = len(order)
+    while end:
+        parts.insert(0, order[cuts[end] : end])
+        end = cuts[end]
     return parts
 
 
+@dataclass(frozen=True)
+class Rewards:
+    """Who judges the answers: whole ones, their steps, and without being learned from.
+
+    Of `answers` and `steps` at least one is given.
+    """
+
+    answers: RewardFunction | None
+    held_out: RewardFunction | None = None
+    steps: StepRewardFunction | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What they said of this process's answers; `steps` as a StepRewardFunction gives them."""
+
+    rewards: list[float]
+    held_out: list[float]
+    steps: list[list[tuple[int, float]]]
+
+
 def reward_texts(
-    setup: Setup,
-    prompts: list[str],
-    completions: list[str],
-    reward: RewardFunction,
-    held_out: RewardFunction | None,
-) -> tuple[list[float], list[float]]:
-    """Rewards and held-out rewards; a failure in one process ends all of them."""
+    setup: Setup, prompts: list[str], completions: list[str], rewards: Rewards
+) -> Scored:
+    """Ask them all; a failure in one process ends all of them.
+
+    Without a reward of whole answers theirs is the mean of their steps', to be shown alone.
+    """
     failure: str | None = None
-    scores: list[float] = []
-    judged: list[float] = []
+    found = Scored([], [], [])
     try:
-        scores = call_reward(reward, prompts, completions)
-        if held_out is not None:
-            judged = call_reward(held_out, prompts, completions, "held-out reward")
+        steps = []
+        if rewards.steps is not None:
+            steps = call_step_reward(rewards.steps, prompts, completions)
+        if rewards.answers is not None:
+            whole = call_reward(rewards.answers, prompts, completions)
+        else:
+            whole = [sum(value for _, value in some) / max(1, len(some)) for some in steps]
+        judged = []
+        if rewards.held_out is not None:
+            judged = call_reward(rewards.held_out, prompts, completions, "held-out reward")
+        found = Scored(whole, judged, steps)
     except TrainingFailed as error:
         failure = str(error)
     setup.processes.agree(failure)
-    return scores, judged
+    return found
+
+
+def place_steps(
+    setup: Setup, sampled: Sampled, scored: Scored, progress: PpoProgress
+) -> "tuple[torch.Tensor, dict[str, float]]":
+    """The rewards (n, T) of the steps, each at the token that ends it; and their figures.
+
+    Where rewards are centred, so is an answer's sum, on that of the first batch: each of its steps
+    bears a like part of it, and the last token where there is no step.
+    """
+    import torch
+
+    params = setup.params
+    table = torch.zeros_like(sampled.logprobs)
+    values = [value for some in scored.steps for _, value in some]
+    total, count, num_rows = setup.processes.sums([sum(values), len(values), len(scored.steps)])
+    if progress.step_mean is None:
+        progress.step_mean = total / num_rows
+    middle = progress.step_mean if params.center_rewards else 0.0
+    bound = params.reward_clip if params.reward_clip is not None else float("inf")
+    lengths = sampled.lengths.tolist()
+    for row, some in enumerate(scored.steps):
+        if not some:
+            table[row, lengths[row] - 1] -= middle
+        tokens = sampled.tokens[row, : lengths[row]].tolist() if some else []
+        for end, value in some:
+            own = max(-bound, min(bound, value - middle / len(some)))
+            table[row, _find_token(setup, tokens, end)] += own
+    return table, {"step_reward": total / max(1.0, count), "num_steps": count / num_rows}
+
+
+def _find_token(setup: Setup, tokens: list[int], end: int) -> int:
+    """The first token with which the text has `end` characters."""
+    low, high = 0, len(tokens) - 1
+    while low < high:
+        middle = (low + high) // 2
+        text = setup.tokenizer.decode(tokens[: middle + 1], skip_special_tokens=True)
+        low, high = (low, middle) if len(text) >= end else (middle + 1, high)
+    return low
 
 
 def score_tokens(setup: Setup, sampled: Sampled) -> "tuple[torch.Tensor, torch.Tensor]":
@@ -73,7 +167,9 @@ def score_tokens(setup: Setup, sampled: Sampled) -> "tuple[torch.Tensor, torch.T
     policy, params = setup.policy, setup.params
     lengths = sampled.lengths.tolist()
     logprobs, values = torch.zeros_like(sampled.logprobs), sampled.values.clone()
-    parts = cut_rows(sampled.prompts, lengths, range(len(lengths)), params.micro_batch_size)
+    parts = cut_rows(
+        sampled.prompts, lengths, range(len(lengths)), params.micro_batch_size, setup.device
+    )
     with torch.no_grad(), policy.as_reference() as head:
         for some in parts:
             prompts = [sampled.prompts[row] for row in some]

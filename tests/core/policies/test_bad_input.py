@@ -48,7 +48,7 @@ def gives_words(prompts: list[str], completions: list[str]) -> list[float]:
     [
         (raises, "The reward function failed (ZeroDivisionError: no such thing)"),
         (gives_nan, "The reward function gave nan for a completion of the prompt"),
-        (gives_too_few, "The reward function gave 1 numbers for 8 completions"),
+        (gives_too_few, "The reward function gave 1 numbers for 4 completions"),
         (gives_words, "The reward function failed (ValueError"),
     ],
 )

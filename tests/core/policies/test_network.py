@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,6 +11,7 @@ from rlhf_core.errors import InvalidInput
 from rlhf_core.policies.base import load_causal, load_policy, open_base
 from rlhf_core.policies.network import ActorCritic, build_network
 from rlhf_core.policies.ppo_params import PpoParams
+from rlhf_core.policies.scoring import cut_rows
 from rlhf_core.pretrained import choose_precision
 from tests.core.policies.tiny_policies import (
     count_of,
@@ -147,3 +149,50 @@ def test_other_families_learn_too(kind: str, tmp_path: Path) -> None:
     report = train(folder, tmp_path, count_of("d"), updates=2, critic="separate", critic_layers=1)
     assert report.details["history"][0]["first_ratio"] == pytest.approx(1.0, abs=1e-4)
     assert report.details["history"][0]["kl"] == pytest.approx(0.0, abs=1e-3)
+
+
+def test_narrowed_the_last_layer_gives_the_same_states_and_gradients(tiny: Path) -> None:
+    prompts, lengths = [[5, 6, 7, 8], [4]], [3, 1]
+    tokens = torch.tensor([[9, 10, 1], [1, 0, 0]])
+    found, counts = [], []
+    for is_narrow in (False, True):
+        policy = ActorCritic(load_causal(tiny).eval())
+        if is_narrow:
+            policy.narrow()
+        part, seen = policy.model.model.layers[-1].mlp.down_proj, []
+        part.register_forward_hook(lambda module, given, out, seen=seen: seen.append(out.shape[:2]))
+        states = policy.answer_states(prompts, tokens, lengths)
+        states.square().sum().backward()
+        found.append([states, *(weight.grad for weight in policy.trained().values())])
+        counts.append(seen[-1].numel())
+    assert counts == [2 * 6, 4]
+    for one, other in zip(*found, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None and other is not None:
+            assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_a_last_layer_that_looks_at_other_tokens_is_left_as_it_is(tiny: Path) -> None:
+    class Mixing(torch.nn.Module):
+        def forward(self, states: torch.Tensor) -> torch.Tensor:
+            return states.cumsum(1)
+
+    model = load_causal(tiny).eval()
+    model.model.layers[-1].mlp = Mixing()
+    policy = ActorCritic(model)
+    plain = policy.answer_states([[5, 6, 7]], torch.tensor([[9, 1]]), [2])
+    policy.narrow()
+    again = policy.answer_states([[5, 6, 7]], torch.tensor([[9, 1]]), [2])
+    assert torch.equal(plain, again)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_rows_are_cut_into_parts_that_fit_and_pad_little(device: str) -> None:
+    lengths = [int(one) for one in np.random.default_rng(0).integers(1, 48, 32)]
+    prompts = [[0] * 16] * 32
+    parts = cut_rows(prompts, lengths, range(32), 8, torch.device(device))
+    assert sorted(row for part in parts for row in part) == list(range(32))
+    padded = [len(part) * max(16 + lengths[row] for row in part) for part in parts]
+    assert max(padded) <= 8 * max(16 + length for length in lengths)
+    assert sum(padded) < 1.15 * sum(16 + length for length in lengths)
+    assert cut_rows([[0] * 9_000], [5], [0], 8, torch.device(device)) == [[0]]
