@@ -25,10 +25,17 @@ DATASET_NAMES: dict[DatasetPurpose, str] = {
 }
 """The dataset that rows of each purpose go to where no other name is told."""
 
+DEMO_SOURCE = "demo"
+"""The source of the demo world's interactions."""
+
 
 @dataclass(frozen=True)
 class Filters:
-    """Which interactions, and whose feedback. None is no limit; `until` is not included."""
+    """Which interactions, and whose feedback. None is no limit; `until` is not included.
+
+    Demo data is left out wherever there is any other interaction, unless `include_demo` mixes it
+    in or `source` asks for it alone.
+    """
 
     source: str | None = None
     action_type: str | None = None

@@ -12,7 +12,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
 
-from rlhf_core.dataset.params import DatasetParams
+from rlhf_core.dataset.params import DEMO_SOURCE, DatasetParams
 from rlhf_core.dataset.reasons import Reason
 from rlhf_core.store.tables import (
     Adjudication,
@@ -208,8 +208,8 @@ def refusal(params: DatasetParams, table: Any) -> sa.ColumnElement[str | None]:
         checks.append((table.occurred_at < filters.since, Reason.OTHER_PERIOD.value))
     if filters.until is not None:
         checks.append((table.occurred_at >= filters.until, Reason.OTHER_PERIOD.value))
-    if not filters.include_demo:
-        checks.append((table.is_demo.is_(True), Reason.DEMO.value))
+    if _leaves_out_demo(params):
+        checks.append((sa.and_(table.is_demo, _is_any_real()), Reason.DEMO.value))
     checks.append((table.user_pseudonym.in_(_withdrew()), Reason.CONSENT.value))
     checks.append((table.user_pseudonym.in_(_erased()), Reason.ERASED.value))
     return sa.case(*checks, else_=None)
@@ -244,11 +244,22 @@ def _unheard(params: DatasetParams, withdrawn_at: Any) -> sa.ColumnElement[str |
         (Rater.pseudonym.in_(_withdrew()), Reason.CONSENT.value),
         (Rater.pseudonym.in_(_erased()), Reason.ERASED.value),
     ]
-    if not params.filters.include_demo:
-        checks.append((Rater.is_demo.is_(True), Reason.DEMO.value))
+    if _leaves_out_demo(params):
+        checks.append((sa.and_(Rater.is_demo, _is_any_real()), Reason.DEMO.value))
     if params.filters.rater_kind is not None:
         checks.append((Rater.rater_kind != params.filters.rater_kind, Reason.OTHER_RATERS.value))
     return sa.case(*checks, else_=None)
+
+
+def _leaves_out_demo(params: DatasetParams) -> bool:
+    """Whether demo data gives no row as soon as there is other data."""
+    return not params.filters.include_demo and params.filters.source != DEMO_SOURCE
+
+
+def _is_any_real() -> sa.ColumnElement[bool]:
+    """Whether there is any interaction but those of the demo."""
+    real = aliased(Interaction)
+    return sa.exists().where(sa.not_(real.is_demo)).select_from(real)
 
 
 def _withdrew() -> sa.Select[tuple[str]]:

@@ -1,0 +1,1 @@
+"""A small world with known truth: what an assistant said, what people thought of it, a judge."""
