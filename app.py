@@ -17,8 +17,10 @@ PAGES = [
     ("Train", "train/datasets", "Datasets", "dataset", Permission.MANAGE_DATASETS),
     ("Train", "train/launch", "Launch training", "rocket_launch", Permission.RUN_JOBS),
     ("Train", "train/runs", "Runs", "monitoring", Permission.RUN_JOBS),
+    ("Train", "train/schedules", "Retraining", "event_repeat", Permission.RUN_JOBS),
     ("Models", "models/registry", "Models", "deployed_code", Permission.READ_MODELS),
     ("Admin", "admin/transfer", "Import and export", "swap_vert", Permission.EXPORT_DATA),
+    ("Admin", "admin/workers", "Workers", "memory", Permission.RUN_JOBS),
 ]
 
 sections: dict[str, list[st.Page]] = {}

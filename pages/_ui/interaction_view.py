@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from pages._ui.messages import JOINER, plain
+from rlhf_core.dataset.params import DEMO_SOURCE
 from rlhf_core.feedback.views import InteractionView
 
 LONG_TEXT_CHARS = 6_000
@@ -23,7 +24,10 @@ def draw_interaction(item: InteractionView) -> None:
             _draw_messages(hidden, key=f"e_{item.id.hex}")
     _draw_messages(recent, key=f"r_{item.id.hex}")
     with st.container(border=True, key="prompt"):
-        st.markdown("**Prompt**")
+        with st.container(horizontal=True, gap="small"):
+            st.markdown("**Prompt**", width="content")
+            if item.source == DEMO_SOURCE:
+                st.badge("demo", icon=":material/science:", color="gray")
         draw_text(item.prompt, key=f"prompt_{item.id.hex}")
     with st.container(border=True, key="completion"):
         st.markdown("**Completion**")

@@ -2,6 +2,7 @@
 
 import hashlib
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Literal
@@ -11,18 +12,24 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.errors import StreamlitAPIException
 
-from pages._ui.charts import draw_metric_curves
+from pages._ui.curves import show_curves
 from pages._ui.measures import (
     JOB_KIND_NAMES,
     MAIN_METRICS,
     NONE_THERE,
+    POLICY_KINDS,
+    POLICY_METRICS,
     name_metric,
     sort_metrics,
-    split_curve_name,
 )
 from pages._ui.messages import plain
+from pages._ui.run_advice import advise
+from pages._ui.run_queue import Place, describe_place, name_ordinal
+from pages._ui.run_samples import show_samples
+from rlhf_core.accounts.permissions import Actor
 from rlhf_core.jobs import heartbeats, service
-from rlhf_core.jobs.service import JobView, LogLine, MetricPoint
+from rlhf_core.jobs.samples import list_samples
+from rlhf_core.jobs.service import JobView, LogLine
 from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import JobKind, JobState
 
@@ -57,11 +64,19 @@ def describe_estimate(seconds: float) -> str:
     )
 
 
-def show_job_table(jobs: list[JobView], selected: uuid.UUID) -> None:
+def name_state(job: JobView, places: Mapping[uuid.UUID, Place]) -> str:
+    """`Running`, `Waiting, 2nd`."""
+    name = STATE_NAMES[job.state][0]
+    return f"{name}, {name_ordinal(places[job.id].number)}" if job.id in places else name
+
+
+def show_job_table(
+    jobs: list[JobView], selected: uuid.UUID, places: Mapping[uuid.UUID, Place]
+) -> None:
     """All runs, newest first; a click on a row puts its id into the address as `?run=`."""
     frame = pd.DataFrame(
         {
-            "State": [STATE_NAMES[job.state][0] for job in jobs],
+            "State": [name_state(job, places) for job in jobs],
             "What": [JOB_KIND_NAMES[job.kind] for job in jobs],
             "Progress": [round(100 * job.progress) for job in jobs],
             "Started": [job.started_at for job in jobs],
@@ -86,6 +101,7 @@ def show_job_table(jobs: list[JobView], selected: uuid.UUID) -> None:
             "Progress": st.column_config.ProgressColumn(format="%d %%", max_value=100),
             "Started": st.column_config.DatetimeColumn(format="distance", width=140),
         },
+        placeholder=NONE_THERE,
         on_select=choose,
         selection_mode="single-row",
         selection_default={"selection": {"rows": [ids.index(selected)]}},
@@ -104,14 +120,21 @@ def show_job_head(job: JobView) -> DeltaGenerator:
     return head
 
 
-def show_job(job: JobView) -> None:
+def show_job(job: JobView, actor: Actor, places: Mapping[uuid.UUID, Place]) -> None:
     """One run: its sentence, progress, result, curves and log, read from the database now."""
+    is_policy = job.kind in POLICY_KINDS
     with get_store().reading() as db:
         points = service.list_metrics(db, job.id)
         lines = service.read_log_tail(db, job.id, limit=LOG_LINES)
         trouble = None if job.state.is_final else heartbeats.find_worker_trouble(db, job.resource)
+        has_samples = is_policy or job.kind is JobKind.EVALUATE_POLICY
+        samples = list_samples(db, job.id, actor=actor) if has_samples else []
     if job.message:
         _show_message(job)
+    if advice := advise(job):
+        st.markdown(f":material/lightbulb: {advice}")
+    if place := describe_place(job, places):
+        st.caption(place)
     if trouble:
         st.warning(plain(trouble), icon=":material/cloud_off:")
     if job.cancel_requested_at and not job.state.is_final:
@@ -119,7 +142,8 @@ def show_job(job: JobView) -> None:
     if job.state is JobState.RUNNING:
         st.progress(job.progress, text=f"{job.progress:.0%}")
     _show_result(job)
-    _show_curves(points)
+    show_curves(points, job.id, is_policy=is_policy)
+    show_samples(samples, job.id)
     _show_details(job, lines)
 
 
@@ -138,7 +162,7 @@ def _show_result(job: JobView) -> None:
     """The figures of a finished run, and the way to the version that they are about."""
     result = job.result or {}
     if "version_id" in result and job.state is JobState.SUCCEEDED:
-        is_trained = job.kind not in (JobKind.EVALUATE, JobKind.SCORE)
+        is_trained = job.kind not in (JobKind.EVALUATE, JobKind.EVALUATE_POLICY, JobKind.SCORE)
         with suppress(StreamlitAPIException):  # raised where this person has no such page
             st.page_link(
                 "pages/models/registry.py",
@@ -146,15 +170,20 @@ def _show_result(job: JobView) -> None:
                 icon=":material/deployed_code:",
                 query_params={"version": str(result["version_id"])},
             )
+    of_policies = job.kind in POLICY_KINDS or job.kind is JobKind.EVALUATE_POLICY
+    tested, trained = "On the test rows", "On rows left out in training"
+    if of_policies:
+        tested, trained = "On the test prompts", "In training"
     columns = {
-        "On the test rows": _numbers(result.get("examination")),
-        "On rows left out in training": _numbers(result.get("metrics")),
+        tested: _numbers(result.get("examination")),
+        trained: _numbers(result.get("metrics")),
     }
     columns = {label: numbers for label, numbers in columns.items() if numbers}
     if len(columns) == 1:  # there is nothing to tell apart
         columns = {"Value": next(iter(columns.values()))}
     found = {name for numbers in columns.values() for name in numbers}
-    names = sort_metrics(found.intersection(MAIN_METRICS) or found)
+    main = POLICY_METRICS if of_policies else MAIN_METRICS
+    names = sort_metrics(found.intersection(main) or found)
     if not names:
         return
     frame = pd.DataFrame(
@@ -184,47 +213,6 @@ def _numbers(metrics: Any) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if isinstance(value, int | float)}
 
 
-def _show_curves(points: list[MetricPoint]) -> None:
-    """A chart a metric, with a line for each model of an ensemble, and its numbers below."""
-    names = [split_curve_name(point.name) for point in points]
-    frame = pd.DataFrame(
-        {
-            "metric": [name.metric for name in names],
-            "member": [name.member for name in names],
-            "step": [point.step for point in points],
-            "value": [point.value for point in points],
-        }
-    )
-    curves = {
-        str(name): group for name, group in frame.groupby("metric") if group["step"].nunique() > 1
-    }
-    columns = st.columns(2) if curves else []
-    for index, name in enumerate(sort_metrics(curves)):
-        title = name_metric(name)
-        with columns[index % 2].container(border=True, key=f"curve_box_{name}"):
-            st.plotly_chart(
-                draw_metric_curves(curves[name], title=title),
-                key=f"curve_{name}",
-                config={"displayModeBar": False},
-                alt=f"{title} over the steps of the run",
-            )
-            with st.expander("As a table", key=f"curve_table_{name}"):
-                st.dataframe(
-                    tabulate_curve(curves[name]),
-                    hide_index=True,
-                    height="content" if len(curves[name]) < 10 else 240,
-                    key=f"curve_values_{name}",
-                    alt=f"{title} at each step",
-                )
-
-
-def tabulate_curve(points: pd.DataFrame) -> pd.DataFrame:
-    """A row a step and a column a member, of the points that a chart draws."""
-    table = points.pivot_table(index="step", columns="member", values="value", sort=False)
-    table = table.sort_index().rename(columns={"": "value"}).reset_index()
-    return table.rename(columns={name: str(name).capitalize() for name in table.columns})
-
-
 def _show_details(job: JobView, lines: list[LogLine]) -> None:
     label = "Log" if len(lines) < LOG_LINES else f"Log (the last {LOG_LINES} lines)"
     with st.expander(label, expanded=job.state is not JobState.SUCCEEDED, key="run_log"):
@@ -250,6 +238,11 @@ def _show_details(job: JobView, lines: list[LogLine]) -> None:
         st.json(job.params)
 
 
-def refresh_interval(jobs: list[JobView]) -> timedelta | None:
-    """How often the page looks again: each second while something runs, else never."""
-    return timedelta(seconds=1) if any(not job.state.is_final for job in jobs) else None
+def refresh_interval(jobs: list[JobView], shown: JobView | None = None) -> timedelta | None:
+    """How often the page looks again: each second while the run that is shown goes on.
+
+    Now and then where others go on, never where nothing does.
+    """
+    if shown is not None and not shown.state.is_final:
+        return timedelta(seconds=1)
+    return timedelta(seconds=5) if any(not job.state.is_final for job in jobs) else None

@@ -1,5 +1,6 @@
 """What may be set of each learner: sensible as it stands, and said in plain words."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -131,43 +132,54 @@ OPTIONS: dict[JobKind, tuple[Option, ...]] = {
 }
 
 
-def ask_options(learner: JobKind) -> dict[str, Any]:
-    """What is set otherwise than the learner would by itself."""
-    defaults = default_options(learner)
-    offered = OPTIONS[learner]
-    chosen: dict[str, Any] = {}
+def ask_options(learner: JobKind, start: Mapping[str, Any]) -> dict[str, Any]:
+    """What is set otherwise than the learner would by itself; `start`: what is set at first."""
     with st.expander("Options of the learner", key="options"):
-        for first in range(0, len(offered), OPTIONS_A_ROW):
-            row = offered[first : first + OPTIONS_A_ROW]
-            for option, place in zip(row, st.columns(OPTIONS_A_ROW), strict=False):
-                with place:
-                    value = _ask(option, defaults[option.name], learner)
-                if value != defaults[option.name]:
-                    chosen[option.name] = value
+        return ask_each(OPTIONS[learner], default_options(learner), start, learner)
+
+
+def ask_each(
+    offered: Sequence[Option],
+    defaults: Mapping[str, Any],
+    start: Mapping[str, Any],
+    learner: JobKind,
+) -> dict[str, Any]:
+    """Ask for the options, some in a row; what is not as the defaults are."""
+    chosen: dict[str, Any] = {}
+    for first in range(0, len(offered), OPTIONS_A_ROW):
+        row = offered[first : first + OPTIONS_A_ROW]
+        columns = st.columns(OPTIONS_A_ROW, vertical_alignment="bottom")
+        for option, place in zip(row, columns, strict=False):
+            default = defaults[option.name]
+            with place:
+                value = _ask(option, default, start.get(option.name, default), learner)
+            if value != default:
+                chosen[option.name] = value
     return chosen
 
 
-def ask_ensemble() -> tuple[int, bool]:
+def ask_ensemble(seeds: int, with_judge: bool) -> tuple[int, bool]:
     """How many models to train alike, and whether a judge is trained beside."""
     left, right = st.columns(2, vertical_alignment="bottom")
-    seeds = left.number_input(
+    chosen = left.number_input(
         "Models in the ensemble",
         min_value=1,
         max_value=MAX_SEEDS_OFFERED,
-        value=1,
+        value=min(seeds, MAX_SEEDS_OFFERED),
         key="seeds",
         help="Several models, each from another seed, score by their mean; where they disagree, "
         "the score is a guess. Three to five are usual before training a policy; the run takes as "
         "many times as long.",
     )
-    with_judge = right.toggle(
+    is_judged = right.toggle(
         "Also train a held-out judge",
+        value=with_judge,
         key="with_judge",
         help="A second model learns from the other half of the prompts. It rewards nothing, so it "
         "can tell whether a policy got better or only learnt to please the reward model. Both "
         "then learn from half of the rows.",
     )
-    return int(seeds), with_judge
+    return int(chosen), is_judged
 
 
 def default_options(learner: JobKind) -> dict[str, Any]:
@@ -191,27 +203,31 @@ def _params_class(learner: JobKind) -> Any:
             return SbertParams
 
 
-def _ask(option: Option, default: Any, learner: JobKind) -> Any:
+def _ask(option: Option, default: Any, value: Any, learner: JobKind) -> Any:
     key = f"{option.name}_{learner.value}"
+    if isinstance(default, bool):
+        return st.toggle(option.label, value=bool(value), key=key, help=option.help)
     if option.choices:
         names = dict(zip(option.choices, option.names, strict=True))
+        choices = option.choices if value in option.choices else (*option.choices, value)
         return st.selectbox(
             option.label,
-            option.choices,
-            index=option.choices.index(default),
-            format_func=lambda value: names.get(value, value),
+            choices,
+            index=choices.index(value),
+            format_func=lambda each: names.get(each, each),
             accept_new_options=option.is_open,
             key=key,
             help=option.help,
         )
-    number: Any = type(default)
+    number: Any = int if isinstance(default, int) else float
     return st.number_input(
         option.label,
         min_value=number(option.low),
         max_value=number(option.high),
-        value=default,
-        step=number(option.step or 1),
+        value=None if value is None else number(min(max(value, option.low), option.high)),
+        step=number(option.step or (1 if number is int else 0.1)),
         format=option.format,
+        placeholder="none" if default is None else None,
         key=key,
         help=option.help,
     )

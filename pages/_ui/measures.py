@@ -33,10 +33,60 @@ METRIC_NAMES = {  # also the order in which they are shown
     "held_out_loss": "Loss of an epoch on prompts held out" + LOWER,
     "learning_rate": "Learning rate",
     "gradient_norm": "Norm of the gradient",
+    "win_rate": "Wins against the base (0.5 is a tie)",
+    "win_rate_length_controlled": "Wins against the base, were answers equally long",
+    "win_rate_production": "Wins against production",
+    "tie_share": "Ties with the base",
+    "reward": "Reward of the answers",
+    "reward_gain": "Reward gained over the base",
+    "held_out_reward": "Reward by the held-out judge",
+    "first_reward": "Reward before the first update",
+    "first_held_out_reward": "Reward by the held-out judge before the first update",
+    "kl": "KL to the reference (nats an answer)",
+    "sqrt_kl": "Square root of the KL to the reference",
+    "entropy": "Entropy (nats a token)",
+    "length": "Length of an answer (tokens)",
+    "words": "Length of an answer (words)",
+    "eos_share": "Answers that end by themselves",
+    "refusal_share": "Answers that refuse",
+    "distinct_1": "Different words among all",
+    "distinct_2": "Different pairs of words among all",
+    "distinct_3": "Different triples of words among all",
+    "opening_share": "Answers with the commonest opening",
+    "eval_loss": "Loss on rows held out" + LOWER,
+    "perplexity": "Perplexity on prompts held out" + LOWER,
+    "margin": "Margin between the better and the worse answer",
+    "policy_loss": "Policy loss",
+    "value_loss": "Value loss" + LOWER,
+    "explained_variance": "Explained variance of the critic (1 is perfect)",
+    "ratio": "Ratio of new to old probability (1 is unchanged)",
+    "clipfrac": "Clipped share of the tokens",
+    "kl_coef": "Price of the KL",
+    "lr": "Learning rate",
+    "tokens_per_s": "Tokens of answers a second",
+    "generation_share": "Share of the time that sampling takes",
+    "memory_mb": "Memory (MiB)",
+    "latency_s": "Seconds that an answer takes",
 }
 METRIC_ORDER = {name: place for place, name in enumerate(METRIC_NAMES)}
 MAIN_METRICS = ("auc", "pair_accuracy", "first_error_f1", "accuracy", "spearman", "brier", "ece")
 """What a model is judged by; other figures are what these are compared with."""
+POLICY_METRICS = (
+    "win_rate",
+    "win_rate_length_controlled",
+    "win_rate_production",
+    "reward",
+    "first_reward",
+    "held_out_reward",
+    "first_held_out_reward",
+    "eval_loss",
+    "perplexity",
+    "accuracy",
+    "kl",
+    "length",
+    "eos_share",
+)
+"""What a policy is judged by."""
 SHORT_NAMES = {  # headings of columns
     "auc": "AUC",
     "pair_accuracy": "Pair order",
@@ -45,6 +95,13 @@ SHORT_NAMES = {  # headings of columns
     "spearman": "Spearman",
     "brier": "Brier",
     "ece": "ECE",
+    "reward": "Reward",
+    "held_out_reward": "Judge",
+    "kl": "KL",
+    "length": "Length",
+    "eos_share": "Ends",
+    "distinct_2": "Distinct-2",
+    "win_rate": "Wins",
 }
 BASELINE_NAMES = {  # heading and explanation; also the order of the columns
     "length_only": (
@@ -72,15 +129,37 @@ MODEL_KIND_NAMES = {
     ModelKind.REWARD_TRANSFORMER: "Transformer",
     ModelKind.REWARD_STEPS: "Steps",
     ModelKind.REWARD_ENSEMBLE: "Ensemble",
+    ModelKind.POLICY: "Policy",
 }
 JOB_KIND_NAMES = {
     JobKind.TRAIN_SBERT: "Reward model (sentence embeddings)",
     JobKind.TRAIN_TRANSFORMER: "Reward model (transformer)",
     JobKind.TRAIN_STEPS: "Reward model (steps)",
+    JobKind.TRAIN_STARTER: "Policy (starter)",
+    JobKind.TRAIN_SFT: "Policy (SFT)",
+    JobKind.TRAIN_DPO: "Policy (DPO)",
+    JobKind.TRAIN_KTO: "Policy (KTO)",
+    JobKind.TRAIN_RLOO: "Policy (RLOO)",
+    JobKind.TRAIN_GRPO: "Policy (GRPO)",
+    JobKind.TRAIN_PPO: "Policy (PPO)",
+    JobKind.DISTIL: "Policy (distilled)",
     JobKind.EVALUATE: "Evaluation of a model",
+    JobKind.EVALUATE_POLICY: "Evaluation of policies",
+    JobKind.RETRAIN: "Retraining",
     JobKind.SCORE: "Scoring of stored interactions",
     JobKind.IMPORT: "Import of a file",
 }
+POLICY_KINDS = (
+    JobKind.TRAIN_PPO,
+    JobKind.TRAIN_RLOO,
+    JobKind.TRAIN_GRPO,
+    JobKind.TRAIN_DPO,
+    JobKind.TRAIN_KTO,
+    JobKind.TRAIN_SFT,
+    JobKind.DISTIL,
+    JobKind.TRAIN_STARTER,
+)
+"""The kinds of runs that train a policy."""
 NONE_THERE = "–"  # noqa: RUF001 - an empty cell; Streamlit's own word for it is "None"
 
 _MEMBER = re.compile(r"((?:judge )?seed \d+|judge) (.+)")

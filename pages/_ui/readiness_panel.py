@@ -28,7 +28,7 @@ def show_data(ready: Readiness) -> None:
         _show_count(ROW_NAMES[ready.purpose], ready.have)
         if ready.purpose is not DatasetPurpose.PROMPTS:
             _show_count("Prompts", counts.get("prompts", 0))
-        _show_count("Raters", counts.get("raters", 0))
+            _show_count("Raters", counts.get("raters", 0))
         match ready.purpose:
             case DatasetPurpose.SCORES | DatasetPurpose.UNPAIRED:
                 share = f"{counts.get('good', 0) / ready.have:.0%}" if ready.have else "none yet"

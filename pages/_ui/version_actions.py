@@ -3,14 +3,17 @@
 import streamlit as st
 
 from pages._ui.data import read_dataset_versions
+from pages._ui.launch_policy_choice import REWARD_KINDS, name_version
 from pages._ui.messages import reporting
 from rlhf_core.accounts.permissions import Actor, Permission
 from rlhf_core.dataset.service import DatasetVersionView
 from rlhf_core.jobs.evaluate import ALL, enqueue_evaluate
+from rlhf_core.jobs.evaluate_policy import enqueue_evaluate_policy
 from rlhf_core.jobs.examining import JUDGED
 from rlhf_core.jobs.score_interactions import enqueue_score
 from rlhf_core.jobs.service import JobView
 from rlhf_core.registry.scores import ScoringState, get_scoring_state
+from rlhf_core.registry.service import list_versions as list_model_versions
 from rlhf_core.registry.views import ModelVersionView
 from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import DatasetPurpose, ModelKind, Split
@@ -25,7 +28,15 @@ PART_NAMES = {
 
 
 def show_actions(version: ModelVersionView, actor: Actor) -> None:
-    """The two buttons, and how far the stored interactions are scored."""
+    """What there is to start, and how far the stored interactions are scored."""
+    if version.kind is ModelKind.POLICY:
+        if actor.may(Permission.RUN_JOBS):
+            with (
+                st.container(horizontal=True, key="version_actions"),
+                st.popover("Evaluate on prompts", icon=":material/query_stats:", key="evaluate_on"),
+            ):
+                _ask_prompts(version, actor)
+        return
     with get_store().reading() as db:
         state = get_scoring_state(db, version.id, actor=actor)
     with st.container(horizontal=True, vertical_alignment="center", key="version_actions"):
@@ -75,13 +86,10 @@ def _ask_dataset(version: ModelVersionView, actor: Actor) -> None:
         format_func=lambda each: f"{each.name} · {each.num_rows:,} rows",
         key="evaluate_dataset",
     )
-    counts = dataset.card.get("parts") or {}
-    parts = [part for part in PART_NAMES if part == ALL or counts.get(part)]
-
-    def name(part: str) -> str:
-        return f"{PART_NAMES[part]} ({dataset.num_rows if part == ALL else counts[part]:,})"
-
-    part = st.radio("Rows", parts, format_func=name, key=f"evaluate_part_{dataset.id}")
+    parts = _name_parts(dataset)
+    part = st.radio(
+        "Rows", list(parts), format_func=parts.__getitem__, key=f"evaluate_part_{dataset.id}"
+    )
     if st.button("Start the evaluation", type="primary", key="evaluate_start"):
         with reporting():
             with get_store().writing() as db:
@@ -97,6 +105,58 @@ def _ask_dataset(version: ModelVersionView, actor: Actor) -> None:
     # below the button, which thus stays where it is
     if part != Split.TEST.value and dataset.id == version.dataset_version_id:
         st.caption("It was trained on some of these rows: its figures will look too good.")
+
+
+def _ask_prompts(version: ModelVersionView, actor: Actor) -> None:
+    """Of a policy: on which prompts, and who judges."""
+    with get_store().reading() as db:
+        versions = list_model_versions(db, actor=actor)
+    offered = [
+        each for each in read_dataset_versions(actor) if each.purpose is DatasetPurpose.PROMPTS
+    ]
+    if not offered:
+        st.caption("No frozen dataset holds prompts: freeze one on the page Datasets.")
+        return
+    dataset = st.selectbox(
+        "Prompts",
+        offered,
+        format_func=lambda each: f"{each.name} · {each.num_rows:,} prompts",
+        key="evaluate_dataset",
+    )
+    parts = _name_parts(dataset)
+    part = st.radio("Part", list(parts), format_func=parts.__getitem__,
+                    key=f"evaluate_part_{dataset.id}")  # fmt: skip
+    judges = {name_version(one): one.name for one in versions if one.kind in REWARD_KINDS}
+    judge = st.selectbox(
+        "Judge",
+        ["", *judges],
+        format_func=lambda name: judges.get(name, "that of its training, else what serves"),
+        key="evaluate_judge",
+        help="Best one that the policy did not learn from.",
+    )
+    if st.button("Start the evaluation", type="primary", key="evaluate_start"):
+        with reporting():
+            with get_store().writing() as db:
+                job = enqueue_evaluate_policy(
+                    db,
+                    actor=actor,
+                    version_id=version.id,
+                    dataset=dataset.dataset,
+                    number=dataset.number,
+                    judge=judge or None,
+                    split=part,
+                )
+            _follow(job)
+
+
+def _name_parts(dataset: DatasetVersionView) -> dict[str, str]:
+    """The parts that hold rows, in words and with how many."""
+    counts = dataset.card.get("parts") or {}
+    return {
+        part: f"{name} ({dataset.num_rows if part == ALL else counts[part]:,})"
+        for part, name in PART_NAMES.items()
+        if part == ALL or counts.get(part)
+    }
 
 
 def _start_scoring(version: ModelVersionView, actor: Actor) -> None:

@@ -27,7 +27,10 @@ from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import Alias
 
 Badge = tuple[str, str, Literal["green", "gray", "orange"]]
-LISTED_METRICS = ("auc", "pair_accuracy", "first_error_f1", "accuracy", "ece")
+LISTED_METRICS = (
+    "auc", "pair_accuracy", "first_error_f1", "accuracy", "ece",
+    "reward", "held_out_reward", "kl", "length",
+)  # fmt: skip
 # (metric, baseline, what the baseline is): the order in which they are shown
 MEASURES = [
     ("auc", "length_only_auc", "by the length of the text alone"),
@@ -37,6 +40,21 @@ MEASURES = [
     ("spearman", "length_only_spearman", "by length alone"),
     ("brier", "base_rate_brier", "always the share of good ones"),
     ("ece", "uncalibrated_ece", "before calibration"),
+    ("reward", "first_reward", "before the first update"),
+    ("held_out_reward", "first_held_out_reward", "before the first update"),
+    *(
+        (name, "", "")
+        for name in (
+            "eval_loss",
+            "perplexity",
+            "margin",
+            "kl",
+            "length",
+            "eos_share",
+            "entropy",
+            "distinct_2",
+        )
+    ),
 ]
 KIB = 1024
 

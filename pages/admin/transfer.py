@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from pages._ui.demo_card import draw_demo_state
 from pages._ui.guard import require_page
 from pages._ui.messages import empty_state, reporting
 from pages._ui.state import notify, show_notices
@@ -115,7 +116,7 @@ actor = require_page(Permission.EXPORT_DATA)
 st.title("Import and export")
 show_notices()
 may_import = actor.may(Permission.IMPORT_DATA)
-names = ["Import", "Export"] if may_import else ["Export"]
+names = ["Import", "Export", "Demo world"] if may_import else ["Export"]
 part = names[0]
 if may_import:
     part = st.segmented_control(
@@ -125,5 +126,7 @@ if may_import:
 with reporting():
     if part == "Import":
         show_import(actor)
+    elif part == "Demo world":
+        draw_demo_state(actor)
     else:
         show_export(actor)

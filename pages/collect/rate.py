@@ -6,6 +6,7 @@ import uuid
 import streamlit as st
 
 from pages._ui.data import read_num_interactions
+from pages._ui.demo_card import draw_demo_offer
 from pages._ui.feedback_form import (
     draw_comment,
     draw_failure,
@@ -94,6 +95,7 @@ if item is None and total == 0:
         page="pages/admin/transfer.py",
         page_label="Import interactions",
     )
+    draw_demo_offer(actor)
     st.stop()
 
 if queue is not None and queue.instructions:

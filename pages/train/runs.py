@@ -1,7 +1,7 @@
 """Runs: what trains now, what trained before, and how it went. A run needs no open browser."""
 
 import uuid
-from collections.abc import Callable
+from datetime import timedelta
 
 import streamlit as st
 
@@ -12,25 +12,32 @@ from pages._ui.job_panel import (
     show_job_head,
     show_job_table,
 )
-from pages._ui.measures import JOB_KIND_NAMES
-from pages._ui.messages import empty_state, plain, reporting, show_error
-from pages._ui.state import notify, show_notices
+from pages._ui.messages import empty_state, plain, reporting
+from pages._ui.run_actions import ask_what_was_asked, show_actions
+from pages._ui.run_compare import show_comparison
+from pages._ui.run_queue import Place, find_places
+from pages._ui.state import show_notices
 from rlhf_core.accounts.permissions import Permission
-from rlhf_core.errors import NotFound, RlhfError
-from rlhf_core.jobs.service import JobView, cancel_job, get_job, list_jobs, retry_job
+from rlhf_core.errors import NotFound
+from rlhf_core.jobs.service import JobView, get_job, list_jobs
 from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import JobState
 
 
 def read_jobs() -> list[JobView]:
     with get_store().reading() as db:
-        return list_jobs(db, limit=100)
+        return list_jobs(db, limit=MAX_SHOWN)
 
 
-def choose_job(jobs: list[JobView]) -> JobView:
-    """The run of `?run=`, also an old one that is not in the list; else the newest.
+def read_places() -> dict[uuid.UUID, Place]:
+    with get_store().reading() as db:
+        return find_places(list_jobs(db, states=[JobState.QUEUED], limit=MAX_WAITING))
 
-    Where no run has that id, it says so.
+
+def find_wanted(jobs: list[JobView]) -> JobView | None:
+    """The run of `?run=`, also one that is not in the list; else the newest.
+
+    None where no run has that id.
     """
     wanted = st.query_params.get("run", "")
     for job in jobs:
@@ -41,87 +48,47 @@ def choose_job(jobs: list[JobView]) -> JobView:
             return get_job(db, uuid.UUID(wanted))
     except ValueError:
         return jobs[0]
-    except NotFound as error:
-        show_error(error)
-        return jobs[0]
+    except NotFound:
+        return None
 
 
-def act(change: Callable[..., JobView], job_id: uuid.UUID, said: str) -> None:
-    """Change one run and draw the page anew, which says what came of it.
-
-    Whoever may no longer do so reads that instead.
-    """
-    actor = admit(Permission.RUN_JOBS)  # fragment and dialog rerun without the page's guard
+def show_runs(interval: timedelta | None) -> None:
+    actor = admit(Permission.RUN_JOBS)  # a fragment ticks without the page's guard
     if actor is None:
         return
-    try:
-        with get_store().writing() as db:
-            change(db, job_id, actor=actor)
-        notify(said)
-    except RlhfError as error:
-        notify(plain(str(error)), icon=":material/error:")
-    forget_question()
-    st.rerun()
+    with reporting():
+        jobs, places = read_jobs(), read_places()
+        selected = find_wanted(jobs)
+        if selected is None:
+            wanted = plain(st.query_params.get("run", ""))
+            st.warning(f"There is no run {wanted}: this is the newest.", icon=":material/info:")
+            selected = jobs[0]
+        show_job_table(jobs if selected in jobs else [*jobs, selected], selected.id, places)
+        with show_job_head(selected):
+            show_actions(selected, places)
+        show_job(selected, actor, places)
+        if refresh_interval(jobs, selected) != interval:
+            st.rerun()  # another run is shown, or it has ended: tick otherwise
 
 
-def forget_question() -> None:
-    st.session_state.pop(CONFIRM, None)
-
-
-@st.dialog("Stop this run?", on_dismiss=forget_question)
-def ask_before_cancel(job: JobView) -> None:
-    st.write(
-        f"**{JOB_KIND_NAMES[job.kind]}** stands at {job.progress:.0%}. It ends without a result; "
-        "you can start it again later."
-    )
-    with st.container(horizontal=True):
-        if st.button("Stop the run", type="primary", key="confirm_cancel"):
-            act(cancel_job, job.id, "The run was asked to stop.")
-        if st.button("Let it go on", key="keep_running"):
-            forget_question()
-            st.rerun()
-
-
-def show_actions(job: JobView) -> None:
-    """One button, in the fragment; the dialog opens outside, where no refresh closes it."""
-    if not job.state.is_final and not job.cancel_requested_at:
-        if st.button("Stop", icon=":material/stop:", key="cancel_run"):
-            st.session_state[CONFIRM] = job.id
-            st.rerun()
-        return
-    can_retry = job.state in (JobState.FAILED, JobState.CANCELED)
-    if can_retry and st.button("Start again", icon=":material/replay:", key="retry_run"):
-        act(retry_job, job.id, "The run is queued again.")
-
-
-def show_runs(seen: list[JobView]) -> None:
-    if admit(Permission.RUN_JOBS) is None:  # a fragment ticks without the page's guard
+def show_compared(interval: timedelta | None) -> None:
+    if admit(Permission.RUN_JOBS) is None:
         return
     with reporting():
         jobs = read_jobs()
-        selected = choose_job(jobs)
-        show_job_table(jobs if selected in jobs else [*jobs, selected], selected.id)
-        with show_job_head(selected):
-            show_actions(selected)
-        show_job(selected)
-        if refresh_interval(jobs) != refresh_interval(seen):
-            st.rerun()  # the last run has ended, or the first has begun: tick otherwise
+        show_comparison(jobs, find_wanted(jobs) or jobs[0])
+        if refresh_interval(jobs) != interval:
+            st.rerun()
 
 
 require_page(Permission.RUN_JOBS)
-CONFIRM = "run_to_cancel"  # holds the id of the run that the dialog asks about
+ONE, SEVERAL = "One run", "Compare"
+MAX_SHOWN, MAX_WAITING = 100, 1_000
 st.title("Runs")
 show_notices()
 with reporting():
     jobs = read_jobs()
-    if jobs:
-        st.fragment(show_runs, run_every=refresh_interval(jobs), key="runs")(jobs)
-        asked = next((job for job in jobs if job.id == st.session_state.get(CONFIRM)), None)
-        if asked and not asked.state.is_final:
-            ask_before_cancel(asked)
-        else:
-            forget_question()  # or the question would come back with a second start of that run
-    else:
+    if not jobs:
         empty_state(
             "Nothing has run yet",
             "A run learns from the ratings: start one, and follow it here.",
@@ -129,3 +96,21 @@ with reporting():
             page="pages/train/launch.py",
             page_label="Launch training",
         )
+        st.stop()
+    view = ONE
+    if len(jobs) > 1:
+        view = st.segmented_control(
+            "View",
+            [ONE, SEVERAL],
+            default=ONE,
+            required=True,
+            key="runs_view",
+            label_visibility="collapsed",
+        )
+    if view == SEVERAL:
+        interval = refresh_interval(jobs)
+        st.fragment(show_compared, run_every=interval, key="compared")(interval)
+    else:
+        interval = refresh_interval(jobs, find_wanted(jobs) or jobs[0])
+        st.fragment(show_runs, run_every=interval, key="runs")(interval)
+        ask_what_was_asked(jobs)

@@ -12,11 +12,15 @@ from rlhf_core.config import SOURCE_ROOT as ROOT
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import Role
 
+TRAINING_PAGES = [
+    "Rate", "Datasets", "Launch training", "Runs", "Retraining", "Models", "Import and export",
+    "Workers",
+]  # fmt: skip
 PAGES_OF = {
     Role.RATER: ["Rate"],
     Role.ANALYST: ["Rate", "Models", "Import and export"],
-    Role.TRAINER: ["Rate", "Datasets", "Launch training", "Runs", "Models", "Import and export"],
-    Role.ADMIN: ["Rate", "Datasets", "Launch training", "Runs", "Models", "Import and export"],
+    Role.TRAINER: TRAINING_PAGES,
+    Role.ADMIN: TRAINING_PAGES,
 }
 FILES = {
     "Rate": "collect/rate",
@@ -24,7 +28,9 @@ FILES = {
     "Launch training": "train/launch",
     "Runs": "train/runs",
     "Models": "models/registry",
+    "Retraining": "train/schedules",
     "Import and export": "admin/transfer",
+    "Workers": "admin/workers",
 }
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

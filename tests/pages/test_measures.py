@@ -1,6 +1,6 @@
 """The words for figures and kinds."""
 
-from pages._ui.job_panel import tabulate_curve
+from pages._ui.curves import tabulate_curve
 from pages._ui.measures import (
     JOB_KIND_NAMES,
     MODEL_KIND_NAMES,

@@ -87,7 +87,7 @@ def test_finished_run_shows_its_sentence_numbers_curve_and_log(
     assert list(curve["Step"]) == [1, 2, 3]
     assert list(curve["Value"]) == [1.0, 0.5, pytest.approx(1 / 3)]
     assert "read 60 interactions" in texts(test.code)
-    assert not test.button
+    assert [button.key for button in test.button] == ["clone_run"]
 
 
 def test_members_of_an_ensemble_share_a_chart_a_metric(trainer: Actor, store: Store) -> None:
@@ -121,7 +121,7 @@ def test_running_run_stops_only_after_a_question(trainer: Actor, store: Store) -
     tracker.close()
     test = page()
     assert "embedding" in texts(test.markdown)
-    assert [button.key for button in test.button] == ["cancel_run"]
+    assert [button.key for button in test.button] == ["clone_run", "cancel_run"]
     test.button(key="cancel_run").click().run()
     with store.reading() as db:
         assert service.get_job(db, job_id).cancel_requested_at is None
@@ -154,7 +154,7 @@ def test_address_names_the_run(trainer: Actor, store: Store) -> None:
 def test_unknown_run_in_the_address_is_named_above_the_list(trainer: Actor, store: Store) -> None:
     start(store, enqueue(store, trainer)).finish(JobState.FAILED, "12 more needed.")
     test = page(run=str(uuid.uuid4()))
-    assert "There is no job" in texts(test.warning)
+    assert "There is no run" in texts(test.warning)
     assert list(test.dataframe[0].value["State"]) == ["Failed"]
     assert "12 more needed." in texts(test.error)
 
