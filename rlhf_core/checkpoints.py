@@ -92,6 +92,16 @@ def find_checkpoint(folder: Path, log: Callable[[str], None]) -> Checkpoint | No
     return None
 
 
+def open_checkpoint(folder: Path, step: int, log: Callable[[str], None]) -> Checkpoint | None:
+    """The checkpoint of that step, if it is whole, to the byte; else `log` is told why not."""
+    path = folder / f"step-{step:09d}"
+    flaw = _find_flaw(path, step)
+    if flaw is None:
+        return Checkpoint(step, path)
+    log(f"The checkpoint of step {step} is refused: {flaw}.")
+    return None
+
+
 def remove_checkpoints(folder: Path) -> None:
     """Remove all checkpoints, after the run that they were for has left its model."""
     for step in _list_steps(folder):

@@ -43,6 +43,28 @@ class Settings(BaseSettings):
         default="minilm",
         description="Sentence encoder: `minilm` (bundled all-MiniLM-L6-v2), a folder, or a hub id.",
     )
+    reward_rules: str = Field(
+        default="",
+        description="Python functions that may reward a policy: `name=module:function`, several "
+        "with commas between them; each gets prompts and completions and gives a number each.",
+    )
+    gpu_hour_price: float = Field(
+        default=0.0, ge=0, description="Price of an hour of a GPU, for estimates; 0 names none."
+    )
+    tensorboard: bool = Field(
+        default=True,
+        description="Whether runs write TensorBoard files to `RLHF_DATA_DIR/tensorboard`.",
+    )
+    mlflow_uri: str = Field(
+        default="",
+        description="Tracking address of an MLflow server that gets the curves of runs too; needs "
+        "`pip install mlflow`.",
+    )
+    wandb_project: str = Field(
+        default="",
+        description="Project at Weights & Biases that gets the curves and sample answers of runs "
+        "too; needs `pip install wandb` and its `WANDB_API_KEY`.",
+    )
     start_children: bool = Field(
         default=True,
         description="Whether `server.py` starts inference process and workers itself.",
@@ -51,7 +73,7 @@ class Settings(BaseSettings):
         default=60.0, gt=0, description="A worker silent for longer has its runs taken over."
     )
     run_grace_s: float = Field(
-        default=5.0, gt=0, description="Seconds between asking a run to end and killing it."
+        default=4.0, gt=0, description="Seconds between asking a run to end and killing it."
     )
 
     @property

@@ -160,6 +160,14 @@ class Resource(StrEnum):
     GPU = "gpu"
 
 
+class ScheduleTrigger(StrEnum):
+    """What makes a schedule start its job."""
+
+    CRON = "cron"
+    RATINGS = "ratings"
+    DRIFT = "drift"
+
+
 class ModelKind(StrEnum):
     """Family of a registered model."""
 

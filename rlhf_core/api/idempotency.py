@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from fastapi import Header
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
+from starlette.responses import JSONResponse
 
 from rlhf_core.accounts.permissions import Actor
 from rlhf_core.api.writer import Writer
@@ -113,6 +114,12 @@ async def answer_once(
         except _Raced:
             continue
     raise Conflict(f"{HEADER}: {key!r} is in use by another request; try again.")
+
+
+def respond(answer: Answer) -> JSONResponse:
+    """The answer as it is sent, with a header where it is a repetition's."""
+    headers = {"Idempotency-Replayed": "true"} if answer.was_replayed else None
+    return JSONResponse(answer.body, status_code=answer.status_code, headers=headers)
 
 
 def forget_old_answers(db: Session) -> int:

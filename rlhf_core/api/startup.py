@@ -8,6 +8,7 @@ from rlhf_core.api.children import Children, core_command
 from rlhf_core.api.idempotency import forget_old_answers
 from rlhf_core.config import SOURCE_ROOT, Settings
 from rlhf_core.errors import Unavailable
+from rlhf_core.jobs.devices import count_gpus, find_owned
 from rlhf_core.privacy.pseudonyms import check_key
 from rlhf_core.store import migrate
 from rlhf_core.store.engine import Store
@@ -64,17 +65,28 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def make_children(settings: Settings) -> Children | None:
-    """The inference process and a worker, where this machine shall start them."""
+    """The inference process and the workers, where this machine shall start them."""
     if not settings.start_children:
         return None
-    executor = f"{socket.gethostname()}:cpu"
     return Children(
         {
             "inference": core_command("inference", "--exit-with-parent"),
-            "worker": core_command(
-                "worker", "--executor", executor, "--resources", "cpu,gpu", "--exit-with-parent"
-            ),
+            **worker_commands(count_gpus()),
         },
         work_dir=SOURCE_ROOT,
         grace_s=settings.run_grace_s + 2,
     )
+
+
+def worker_commands(num_gpus: int) -> dict[str, list[str]]:
+    """A worker a GPU and one for the CPU; on a machine without GPUs one for everything."""
+    host = socket.gethostname()
+    own = ["worker", "--exit-with-parent", "--executor"]
+    if not num_gpus:
+        return {"worker": core_command(*own, f"{host}:cpu", "--resources", "cpu,gpu")}
+    found = {"worker": core_command(*own, f"{host}:cpu", "--resources", "cpu", "--devices", "none")}
+    for number, gpu in enumerate(find_owned() or map(str, range(num_gpus))):
+        found[f"worker for GPU {number}"] = core_command(
+            *own, f"{host}:gpu{number}", "--resources", "gpu", "--devices", gpu
+        )
+    return found

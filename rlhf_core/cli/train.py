@@ -1,4 +1,4 @@
-"""`train sbert | transformer | steps`: train a reward model as a background job."""
+"""`train reward | sbert | transformer | steps | ppo | ...`: train a model as a background job."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from rlhf_core.accounts.permissions import SYSTEM
-from rlhf_core.cli.output import json_option, writing
+from rlhf_core.cli.output import json_option, reading, say, writing
+from rlhf_core.cli.train_policy import add_policy_commands, both
 from rlhf_core.cli.waiting import report_job, wait_option
 from rlhf_core.dataset.params import DATASET_NAMES, DatasetParams, Filters
 from rlhf_core.errors import InvalidInput
@@ -21,6 +22,10 @@ Command = Callable[..., None]
 @click.group(name="train", help="Train a model as a background job.")
 def command() -> None:
     """Choose what to train."""
+
+
+add_policy_commands(command)
+command.add_command(both)
 
 
 def shared_options(function: Command) -> Command:
@@ -91,6 +96,18 @@ threshold_option = click.option(
     show_default=True,
     help="A mean rating at or above it is good.",
 )
+
+
+@command.command(help="The reward model that suits the feedback that is there.")
+@shared_options
+def reward(**given: Any) -> None:
+    """Queue the run; with --wait exit 0 only if it succeeded."""
+    from rlhf_core.jobs.reward_advice import recommend_reward
+
+    with reading() as db:
+        found = recommend_reward(db, actor=SYSTEM)
+    say(f"{found.learner.value}: {found.why}")
+    queue(found.learner, given)
 
 
 @command.command(help="The reward model of sentence embeddings: seconds, from 50 ratings up.")

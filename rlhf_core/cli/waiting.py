@@ -18,7 +18,7 @@ from rlhf_core.errors import TrainingFailed
 from rlhf_core.jobs import service
 from rlhf_core.jobs.heartbeats import find_worker_trouble
 from rlhf_core.jobs.service import JobView
-from rlhf_core.vocabulary import JobState, Resource
+from rlhf_core.vocabulary import JobKind, JobState, Resource
 
 LOOK_FOR_WORKER_EVERY_S = 5.0
 
@@ -60,7 +60,8 @@ def wait_with_worker(job_id: uuid.UUID, *, on_change: Callable[[JobView], None])
             with reading() as db:
                 job = service.get_job(db, job_id)
                 must_look = not job.state.is_final and time.monotonic() >= next_look
-                trouble = find_worker_trouble(db, job.resource) if must_look else None
+                needed = _find_resources(job) if must_look else ()
+                lacks = any(find_worker_trouble(db, resource) for resource in needed)
             if (now := (job.state, job.progress, job.message)) != seen:
                 on_change(job)
                 seen = now
@@ -68,22 +69,28 @@ def wait_with_worker(job_id: uuid.UUID, *, on_change: Callable[[JobView], None])
                 return job
             if must_look:
                 next_look = time.monotonic() + LOOK_FOR_WORKER_EVERY_S
-            if trouble:
-                start_worker(job.resource)
+            if lacks:
+                start_worker(_find_resources(job))
             time.sleep(FOLLOW_EVERY_S)
 
 
+def _find_resources(job: JobView) -> tuple[Resource, ...]:
+    """What the job needs workers for: a retraining's parts wait in other queues than it does."""
+    return tuple(Resource) if job.kind is JobKind.RETRAIN else (job.resource,)
+
+
 @contextmanager
-def _children() -> Iterator[Callable[[Resource], None]]:
+def _children() -> Iterator[Callable[[tuple[Resource, ...]], None]]:
     """Yields what starts a worker unless one of ours runs; afterwards it is ended in order."""
     children: list[subprocess.Popen[bytes]] = []
 
-    def start(resource: Resource) -> None:
+    def start(resources: tuple[Resource, ...]) -> None:
         if any(child.poll() is None for child in children):
             return  # it is starting up
         say("No worker is alive: starting one for this run.")
-        name = f"{socket.gethostname()}:train-{resource.value}"
-        arguments = ["--executor", name, "--resources", resource.value, "--exit-with-parent"]
+        names = [resource.value for resource in resources]
+        executor = f"{socket.gethostname()}:train-{'-'.join(names)}"
+        arguments = ["--executor", executor, "--resources", ",".join(names), "--exit-with-parent"]
         paths = [str(SOURCE_ROOT), os.environ.get("PYTHONPATH", "")]
         children.append(
             subprocess.Popen(  # noqa: S603 - our own command

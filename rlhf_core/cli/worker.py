@@ -27,17 +27,31 @@ from rlhf_core.vocabulary import Resource
     show_default=True,
     help="Which jobs it takes, separated by commas.",
 )
+@click.option(
+    "--devices",
+    help="GPUs that its runs may use, by number or UUID (`0`, `0,1`), or `none`; default: all. "
+    "One worker a GPU keeps each to one run.",
+)
 @click.option("--exit-with-parent", is_flag=True, help="End when stdin reaches its end.")
 @json_option
-def command(executor: str, resources: str, exit_with_parent: bool, as_json: bool) -> None:
+def command(
+    executor: str, resources: str, devices: str | None, exit_with_parent: bool, as_json: bool
+) -> None:
     """Check the schema, then serve."""
+    from rlhf_core.jobs.devices import parse_owned
     from rlhf_core.jobs.worker import Worker, run_worker
 
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     store = get_store()
     migrate.check(store)
     taken = parse_resources(resources)
-    worker = Worker(store, get_settings(), executor_id=executor, resources=taken)
+    worker = Worker(
+        store,
+        get_settings(),
+        executor_id=executor,
+        resources=taken,
+        owned=parse_owned(devices),
+    )
 
     def tell_ready() -> None:
         names = ", ".join(resource.value for resource in taken)

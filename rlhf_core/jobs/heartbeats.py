@@ -2,6 +2,7 @@
 
 import socket
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -10,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from rlhf_core.clock import utcnow
 from rlhf_core.config import get_settings
+from rlhf_core.jobs.devices import Device, devices_to_json, parse_devices
 from rlhf_core.store.base import UtcDateTime
 from rlhf_core.store.tables import Job, Worker
 from rlhf_core.store.upsert import dialect_insert
@@ -18,7 +20,10 @@ from rlhf_core.vocabulary import JobState, Resource
 
 @dataclass(frozen=True)
 class WorkerView:
-    """A worker process. `is_alive`: heard of within `dead_after_s`."""
+    """A worker process. `is_alive`: heard of within `dead_after_s`.
+
+    `devices`: what its runs compute on, as of its last heartbeat.
+    """
 
     executor_id: str
     host: str
@@ -27,6 +32,7 @@ class WorkerView:
     started_at: datetime
     seen_at: datetime
     is_alive: bool
+    devices: tuple[Device, ...] = ()
 
 
 def database_now(db: Session) -> datetime:
@@ -48,6 +54,7 @@ def list_workers(db: Session) -> list[WorkerView]:
             started_at=row.started_at,
             seen_at=row.seen_at,
             is_alive=row.seen_at > alive_from,
+            devices=parse_devices(row.devices),
         )
         for row in db.scalars(sa.select(Worker).order_by(Worker.executor_id))
     ]
@@ -71,7 +78,14 @@ def find_worker_trouble(db: Session, resource: Resource) -> str | None:
     )
 
 
-def beat(db: Session, executor_id: str, *, pid: int, resources: tuple[Resource, ...]) -> None:
+def beat(
+    db: Session,
+    executor_id: str,
+    *,
+    pid: int,
+    resources: tuple[Resource, ...],
+    devices: Sequence[Device] = (),
+) -> None:
     """Write this worker's heartbeat."""
     now = database_now(db)
     row = {
@@ -79,6 +93,7 @@ def beat(db: Session, executor_id: str, *, pid: int, resources: tuple[Resource, 
         "host": socket.gethostname(),
         "pid": pid,
         "resources": [resource.value for resource in resources],
+        "devices": devices_to_json(devices),
         "started_at": now,
         "seen_at": now,
     }
@@ -93,6 +108,7 @@ def beat(db: Session, executor_id: str, *, pid: int, resources: tuple[Resource, 
                 "host": excluded.host,
                 "pid": excluded.pid,
                 "resources": excluded.resources,
+                "devices": excluded.devices,
                 "started_at": started_at,
                 "seen_at": excluded.seen_at,
             },

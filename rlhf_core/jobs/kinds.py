@@ -14,12 +14,25 @@ from rlhf_core.vocabulary import JobKind, ModelKind, Resource
 
 JobFunction = Callable[[JobContext], dict[str, Any]]
 
+TRAINS_POLICY = (
+    JobKind.TRAIN_STARTER,
+    JobKind.TRAIN_SFT,
+    JobKind.TRAIN_DPO,
+    JobKind.TRAIN_KTO,
+    JobKind.TRAIN_RLOO,
+    JobKind.TRAIN_GRPO,
+    JobKind.TRAIN_PPO,
+    JobKind.DISTIL,
+)
 RESOURCES: dict[JobKind, Resource] = {
     JobKind.TRAIN_SBERT: Resource.CPU,
     JobKind.TRAIN_TRANSFORMER: Resource.GPU,
     JobKind.TRAIN_STEPS: Resource.GPU,
+    **dict.fromkeys(TRAINS_POLICY, Resource.GPU),
     JobKind.EVALUATE: Resource.CPU,
+    JobKind.EVALUATE_POLICY: Resource.GPU,
     JobKind.SCORE: Resource.CPU,
+    JobKind.RETRAIN: Resource.CPU,
     JobKind.IMPORT: Resource.CPU,
 }
 """Where a kind waits; `enqueue_job` may be told otherwise."""
@@ -27,8 +40,11 @@ PERMISSIONS: dict[JobKind, Permission] = {
     JobKind.TRAIN_SBERT: Permission.RUN_JOBS,
     JobKind.TRAIN_TRANSFORMER: Permission.RUN_JOBS,
     JobKind.TRAIN_STEPS: Permission.RUN_JOBS,
+    **dict.fromkeys(TRAINS_POLICY, Permission.RUN_JOBS),
     JobKind.EVALUATE: Permission.RUN_JOBS,
+    JobKind.EVALUATE_POLICY: Permission.RUN_JOBS,
     JobKind.SCORE: Permission.RUN_JOBS,
+    JobKind.RETRAIN: Permission.RUN_JOBS,
     JobKind.IMPORT: Permission.IMPORT_DATA,
 }
 
@@ -51,10 +67,28 @@ def _evaluate(context: JobContext) -> dict[str, Any]:
     return run_evaluate(context)
 
 
+def _train_policy(context: JobContext) -> dict[str, Any]:
+    from rlhf_core.jobs.train_policy import run_train_policy
+
+    return run_train_policy(context)
+
+
+def _evaluate_policy(context: JobContext) -> dict[str, Any]:
+    from rlhf_core.jobs.evaluate_policy import run_evaluate_policy
+
+    return run_evaluate_policy(context)
+
+
 def _score(context: JobContext) -> dict[str, Any]:
     from rlhf_core.jobs.score_interactions import run_score
 
     return run_score(context)
+
+
+def _retrain(context: JobContext) -> dict[str, Any]:
+    from rlhf_core.jobs.retrain import run_retrain
+
+    return run_retrain(context)
 
 
 def _import(context: JobContext) -> dict[str, Any]:
@@ -68,8 +102,11 @@ KINDS: dict[JobKind, JobFunction] = {
     JobKind.TRAIN_SBERT: _train_reward,
     JobKind.TRAIN_TRANSFORMER: _train_reward,
     JobKind.TRAIN_STEPS: _train_reward,
+    **dict.fromkeys(TRAINS_POLICY, _train_policy),
     JobKind.EVALUATE: _evaluate,
+    JobKind.EVALUATE_POLICY: _evaluate_policy,
     JobKind.SCORE: _score,
+    JobKind.RETRAIN: _retrain,
     JobKind.IMPORT: _import,
 }
 """The function of each kind. Its dict is the job's result; `message` in it is the sentence that

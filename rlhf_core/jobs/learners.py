@@ -4,29 +4,24 @@ A member that was finished before the run was killed is not trained again; one t
 goes on from its last checkpoint, where its learner makes some.
 """
 
-import json
-import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlhf_core.artifacts import MANIFEST, ArtifactInfo, open_artifact, write_artifact
+from rlhf_core.artifacts import ArtifactInfo, write_artifact
 from rlhf_core.config import get_settings
-from rlhf_core.errors import RlhfError, TrainingFailed
+from rlhf_core.errors import TrainingFailed
 from rlhf_core.examples import Example
 from rlhf_core.jobs.context import JobContext
+from rlhf_core.jobs.model_files import copy_kept, make_kept, model_dir
 from rlhf_core.jobs.train_params import LEARNER_KINDS, TrainRewardParams
 from rlhf_core.training import Sample, Tracker, TrainReport
 from rlhf_core.vocabulary import JobKind
 
 if TYPE_CHECKING:
     from rlhf_core.encoder.cache import CachedEncoder
-
-FOLDER = "models"
-KEPT_MODEL = "model"
-KEPT_REPORT = "report.json"
 
 
 @dataclass(frozen=True)
@@ -116,20 +111,11 @@ class Trainer:
         started_at = time.monotonic()
         reports: list[TrainReport] = []
         artifact = write_artifact(
-            self._target(work.role), lambda folder: reports.append(self._fill(work, folder))
+            model_dir(self._context, work.role),
+            lambda folder: reports.append(self._fill(work, folder)),
         )
         report = replace(reports[0], artifact_dir=artifact.path)
         return Trained(report, artifact, time.monotonic() - started_at)
-
-    def remove_what_is_not_registered(self) -> None:
-        """Drop the models that this run, or an attempt before it, wrote and did not register."""
-        folder = get_settings().artifact_dir / FOLDER
-        for path in folder.glob(f"{self._context.job_id}-*"):
-            shutil.rmtree(path, ignore_errors=True)
-
-    def _target(self, role: str) -> Path:
-        name = f"{self._context.job_id}-{self._context.attempt}-{role}"
-        return get_settings().artifact_dir / FOLDER / name
 
     def _fill(self, work: Assignment, folder: Path) -> TrainReport:
         first, count = self._params.seed, self._params.seeds
@@ -157,37 +143,14 @@ class Trainer:
     ) -> TrainReport:
         """A member's files in `folder`: those kept from an earlier attempt, else trained now."""
         kept = self._checkpoints(work.role, seed)
-        report = self._find_kept(kept, label)
-        if report is None:
-            shutil.rmtree(kept / KEPT_MODEL, ignore_errors=True)
-            reports: list[TrainReport] = []
-            artifact = write_artifact(
-                kept / KEPT_MODEL,
-                lambda part: reports.append(
-                    self._learn(work, seed, part, label=label, place=place)
-                ),
-            )
-            report = reports[0]
-            _note_kept(kept, report, artifact.manifest_sha256)
-        shutil.copytree(
-            kept / KEPT_MODEL, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST)
+        report = make_kept(
+            kept,
+            lambda part: self._learn(work, seed, part, label=label, place=place),
+            label=label,
+            log=self._context.tracker.log,
         )
+        copy_kept(kept, folder)
         return replace(report, artifact_dir=folder)
-
-    def _find_kept(self, kept: Path, label: str) -> TrainReport | None:
-        try:
-            note = json.loads((kept / KEPT_REPORT).read_text())
-            open_artifact(kept / KEPT_MODEL, note["manifest_sha256"])
-            report = TrainReport(**{**note["report"], "artifact_dir": kept / KEPT_MODEL})
-        except FileNotFoundError:
-            return None
-        except (RlhfError, OSError, ValueError, KeyError, TypeError) as error:
-            self._context.tracker.log(
-                f"{label} is trained again, what was kept is damaged: {error}"
-            )
-            return None
-        self._context.tracker.log(f"{label} was finished before the run was interrupted.")
-        return report
 
     def _checkpoints(self, role: str, seed: int) -> Path:
         return self._context.work_dir / f"{role}-{seed}"
@@ -230,13 +193,3 @@ class Trainer:
                 return train_steps(
                     rows, params=params, out_dir=out_dir, work_dir=work_dir, tracker=tracker
                 )
-
-
-def _note_kept(kept: Path, report: TrainReport, manifest_sha256: str) -> None:
-    """Write the note last and whole: a member without one was not finished."""
-    from rlhf_core.jobs.run import to_plain
-
-    plain = to_plain({**asdict(report), "artifact_dir": ""})
-    fresh = kept / f"{KEPT_REPORT}.new"
-    fresh.write_text(json.dumps({"manifest_sha256": manifest_sha256, "report": plain}))
-    fresh.replace(kept / KEPT_REPORT)

@@ -24,6 +24,7 @@ from rlhf_core.config import get_settings
 from rlhf_core.errors import Forbidden, RlhfError, TrainingFailed
 from rlhf_core.jobs.context import JobContext
 from rlhf_core.jobs.kinds import KINDS, JobFunction
+from rlhf_core.jobs.sinks import RunFacts, SinkTracker, find_openers
 from rlhf_core.jobs.tracker import EXIT_SUPERSEDED, JobTracker, clean_text
 from rlhf_core.store.engine import Store, get_store
 from rlhf_core.store.tables import Account, Job
@@ -54,6 +55,8 @@ def run_job(
         return EXIT_SUPERSEDED
     tracker = JobTracker(store, job_id, attempt)
     signal.signal(signal.SIGTERM, lambda *_: tracker.request_stop())
+    facts = RunFacts(job_id, attempt, job.kind, job.params)
+    told = SinkTracker(tracker, find_openers(facts, get_settings(), tracker))
     work_dir = get_settings().data_dir.resolve() / "work" / str(job_id)
     try:
         with _own_folder(work_dir):
@@ -62,7 +65,7 @@ def run_job(
                 attempt=attempt,
                 params=job.params,
                 actor=_find_actor(store, job.created_by),
-                tracker=tracker,
+                tracker=told,
                 store=store,
                 work_dir=work_dir,
             )
@@ -71,13 +74,17 @@ def run_job(
         if not isinstance(error, RlhfError):
             tracker.log(traceback.format_exc())
         if tracker.should_stop():
+            told.close(None)
             tracker.close()
             return EXIT_STOPPED
+        told.close(JobState.FAILED)
         tracker.finish(JobState.FAILED, describe_failure(error))
         return 0
     if tracker.should_stop():
+        told.close(None)
         tracker.close()
         return EXIT_STOPPED
+    told.close(JobState.SUCCEEDED)
     message = str(result.pop("message", "")) or "Finished."
     tracker.finish(JobState.SUCCEEDED, message, result=result)
     shutil.rmtree(work_dir, ignore_errors=True)

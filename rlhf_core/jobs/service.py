@@ -8,6 +8,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -142,6 +143,7 @@ def enqueue_job(
 def cancel_job(db: Session, job_id: uuid.UUID, *, actor: Actor) -> JobView:
     """Cancel a queued job at once; ask a running one to end (its worker then kills what is left).
 
+    A retraining takes the runs that it started with it.
     Asking twice is harmless. Conflict where the job has ended already.
     """
     require(actor, Permission.RUN_JOBS)
@@ -160,6 +162,8 @@ def cancel_job(db: Session, job_id: uuid.UUID, *, actor: Actor) -> JobView:
             f"The job {job_id} is {get_job(db, job_id).state.value} already: nothing to cancel."
         )
     record_event(db, actor=actor, action="job.cancel", target_kind="job", target_id=job_id)
+    if job.kind is JobKind.RETRAIN:
+        _cancel_parts(db, job_id, actor)
     return get_job(db, job_id)
 
 
@@ -199,6 +203,25 @@ def retry_job(db: Session, job_id: uuid.UUID, *, actor: Actor) -> JobView:
         )
     _put_in_queue(db, job_id, workflow_id, job.resource, job.priority)
     record_event(db, actor=actor, action="job.retry", target_kind="job", target_id=job_id)
+    return get_job(db, job_id)
+
+
+def set_priority(db: Session, job_id: uuid.UUID, *, actor: Actor, priority: int) -> JobView:
+    """Let a queued job start earlier (1 is first) or later. Conflict where it waits no more."""
+    require(actor, Permission.RUN_JOBS)
+    if priority < 1:
+        raise InvalidInput(f"The priority {priority} is below 1, the first.", field="priority")
+    job = get_job(db, job_id)
+    # A new entry in the queue: the old one finds that it is not the job's any more, and ends.
+    workflow_id = _new_workflow_id(job_id)
+    values = {"priority": priority, "workflow_id": workflow_id}
+    if not _change(db, job_id, JobState.QUEUED, values):
+        raise Conflict(f"The job {job_id} is {get_job(db, job_id).state.value}: it waits no more.")
+    _put_in_queue(db, job_id, workflow_id, job.resource, priority)
+    record_event(
+        db, actor=actor, action="job.set_priority", target_kind="job", target_id=job_id,
+        details={"priority": priority},
+    )  # fmt: skip
     return get_job(db, job_id)
 
 
@@ -326,6 +349,14 @@ def _check_params(params: dict[str, Any]) -> None:
             f"The parameters have {len(text)} characters, at most {MAX_PARAMS_LENGTH} go in.",
             field="params",
         )
+
+
+def _cancel_parts(db: Session, job_id: uuid.UUID, actor: Actor) -> None:
+    """Cancel the runs that a job started, with it."""
+    query = sa.select(Job.id).where(Job.parent_job_id == job_id, Job.state.in_(UNFINISHED))
+    for part in db.scalars(query).all():
+        with suppress(Conflict):  # it has just ended
+            cancel_job(db, part, actor=actor)
 
 
 def _duplicate(db: Session, dedup_key: str | None) -> Conflict:

@@ -301,7 +301,8 @@ class JobTracker:
         told_before = sa.and_(JobSample.job_id == self._job_id, JobSample.step.in_(steps))
         db.execute(sa.delete(JobSample).where(told_before))
         named = {"job_id": self._job_id, "attempt": self._attempt}
-        rows = [{"id": new_id(), **named, **row} for row in batch.samples]
+        ids = sorted(new_id() for _ in batch.samples)  # within a millisecond they are in no order
+        rows = [{"id": own, **named, **row} for own, row in zip(ids, batch.samples, strict=True)]
         db.execute(sa.insert(JobSample), rows)
 
     def _keep(self, batch: _Batch, error: Exception) -> None:

@@ -124,7 +124,7 @@ class TrainRewardParams:
             options.setdefault("threshold", self.rows.threshold)
         if self.learner is JobKind.TRAIN_SBERT and self.seeds > 1:
             options.setdefault("bootstrap", True)  # members of all rows alike would not differ
-        return _build(_params_class(self.learner), options)
+        return build_options(_params_class(self.learner), options)
 
     def dedup_key(self) -> str:
         """Equal requests share it: one is under way at a time."""
@@ -181,7 +181,8 @@ def _params_class(learner: JobKind) -> Any:
             return StepParams
 
 
-def _build(wanted: Any, options: dict[str, Any]) -> Any:
+def build_options(wanted: Any, options: dict[str, Any]) -> Any:
+    """An instance of the dataclass `wanted`. InvalidInput names what it does not take."""
     known = [known.name for known in fields(wanted)]
     for name in options:
         if name not in known:

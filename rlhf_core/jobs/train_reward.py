@@ -4,9 +4,7 @@ All that comes out of a run (the version, its judge, their examinations) is regi
 transaction at its end. A run that fails leaves every earlier version in its place.
 """
 
-import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -14,16 +12,16 @@ from sqlalchemy.orm import Session
 
 from rlhf_core.accounts.permissions import Actor
 from rlhf_core.config import get_settings
-from rlhf_core.dataset.readiness import MIN_ROWS, check_readiness, find_obstacle
-from rlhf_core.dataset.rows_file import stage_rows
-from rlhf_core.dataset.service import DatasetVersionView, freeze_version, get_version, load_rows
-from rlhf_core.dataset.splits import SplitParams
-from rlhf_core.errors import InvalidInput, NotEnoughData, RlhfError
+from rlhf_core.dataset.readiness import MIN_ROWS
+from rlhf_core.dataset.service import DatasetVersionView, get_version, load_rows
+from rlhf_core.errors import InvalidInput, NotEnoughData
 from rlhf_core.examples import Example
 from rlhf_core.jobs.context import JobContext
 from rlhf_core.jobs.durations import RunCost, base_of, count_row_epochs, estimate_duration_s
 from rlhf_core.jobs.examining import describe, examine_model
+from rlhf_core.jobs.frozen_rows import find_rows
 from rlhf_core.jobs.learners import Assignment, Trained, Trainer
+from rlhf_core.jobs.model_files import clean_up, find_registered, remove_unregistered
 from rlhf_core.jobs.service import JobView, enqueue_job, list_jobs
 from rlhf_core.jobs.train_params import (
     JUDGE_SUFFIX,
@@ -34,11 +32,10 @@ from rlhf_core.jobs.train_params import (
 )
 from rlhf_core.registry.evaluations import list_evaluations, record_evaluation
 from rlhf_core.registry.service import register_version
-from rlhf_core.registry.views import ModelVersionView, load_versions
+from rlhf_core.registry.views import ModelVersionView
 from rlhf_core.serving.loader import open_model
-from rlhf_core.store.tables import ModelVersion
 from rlhf_core.training import TrainReport
-from rlhf_core.vocabulary import JobState, ModelKind, Split
+from rlhf_core.vocabulary import JobState, ModelKind, Resource, Split
 
 __all__ = [
     "LEARNERS",
@@ -50,9 +47,6 @@ __all__ = [
     "run_train_reward",
 ]
 
-MIN_ROWS_TO_SPLIT = 200
-"""With fewer rows, rows frozen by a run keep none for an examination: learning needs them all."""
-NOTE = "dataset.json"
 TRAINING_SHARE = 0.9  # of the run's progress; the examination takes the rest
 
 
@@ -64,8 +58,15 @@ class _Made:
     examination: dict[str, Any] | None
 
 
-def enqueue_train_reward(db: Session, *, actor: Actor, params: TrainRewardParams) -> JobView:
-    """Queue a run.
+def enqueue_train_reward(
+    db: Session,
+    *,
+    actor: Actor,
+    params: TrainRewardParams,
+    resource: Resource | None = None,
+    priority: int = 10,
+) -> JobView:
+    """Queue a run; `resource` chooses another queue than the learner's own.
 
     Raises:
         Conflict: an equal one is queued or running.
@@ -80,6 +81,8 @@ def enqueue_train_reward(db: Session, *, actor: Actor, params: TrainRewardParams
         kind=params.learner,
         params=params.to_json(),
         dedup_key=params.dedup_key(),
+        resource=resource,
+        priority=priority,
     )
 
 
@@ -94,17 +97,17 @@ def find_under_way(db: Session, params: TrainRewardParams) -> JobView | None:
 def run_train_reward(context: JobContext) -> dict[str, Any]:
     """Run it. A job registers one version, also when it is taken up again after a kill."""
     params = parse_train_params(context.params)
-    registered = _find_registered(context)
+    registered = find_registered(context)
     if registered is not None:
         return _tell(context, registered)
     dataset = _find_rows(context, params)
     trainer = Trainer(context, params)
-    trainer.remove_what_is_not_registered()
+    remove_unregistered(context)
     try:
         made = _make_models(context, params, dataset, trainer)
         version = _register(context, params, dataset, made)
     except BaseException:
-        _clean_up(context, trainer)
+        clean_up(context)
         raise
     context.tracker.log(
         f"Registered as {version.name}. Promote it on the page Models to let it serve."
@@ -116,48 +119,15 @@ def run_train_reward(context: JobContext) -> dict[str, Any]:
 
 
 def _find_rows(context: JobContext, params: TrainRewardParams) -> DatasetVersionView:
-    """The frozen version to learn from. What an attempt froze, the next one learns from too."""
-    name, number = params.dataset_name, params.number
-    note = context.work_dir / NOTE
-    if number is None and note.exists():
-        number = int(json.loads(note.read_text())["number"])
-    if number is not None:
-        with context.store.reading() as db:
-            version = get_version(db, name, number, actor=context.actor)
-        _check_purpose(params, version)
-        context.tracker.log(
-            f"Dataset {version.name}: {version.num_rows} rows of {version.num_groups} prompts."
-        )
-        return version
-    version = _freeze(context, params)
-    fresh = note.with_suffix(".new")
-    fresh.write_text(json.dumps({"number": version.number}))
-    fresh.replace(note)
-    return version
-
-
-def _freeze(context: JobContext, params: TrainRewardParams) -> DatasetVersionView:
-    context.tracker.progress(0.0, "Reading the feedback")
-    with context.store.reading() as db:
-        ready = check_readiness(db, actor=context.actor, params=params.rows)
-        shortage = find_obstacle(ready.counts, params.rows)
-        if shortage is not None:
-            raise shortage
-        test_percent = params.test_percent if ready.have >= MIN_ROWS_TO_SPLIT else 0.0
-        staged = stage_rows(db, params=params.rows, split=SplitParams(test_percent=test_percent))
-        if test_percent and staged.card["parts"].get(Split.TRAIN.value, 0) < ready.need:
-            context.tracker.log("The prompts are too alike to be parted: none is kept back.")
-            staged = stage_rows(db, params=params.rows)
-    with context.store.writing() as db:
-        frozen = freeze_version(db, actor=context.actor, name=params.dataset_name, staged=staged)
-    version = frozen.version
-    state = "frozen" if frozen.was_created else "as frozen before, nothing has changed since"
-    context.tracker.log(
-        f"Dataset {version.name}, {state}: {version.num_rows} rows of {version.num_groups} prompts."
+    """The frozen version to learn from."""
+    version = find_rows(
+        context,
+        name=params.dataset_name,
+        number=params.number,
+        rows=params.rows,
+        test_percent=params.test_percent,
     )
-    if version.left_out:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in version.left_out.items())
-        context.tracker.log(f"Left out: {reasons}.")
+    _check_purpose(params, version)
     return version
 
 
@@ -321,20 +291,6 @@ def _count_cost(
         row_epochs=0 if is_resumed else count_row_epochs(params, dataset.num_rows),
         num_models=params.seeds * len(made),
     )
-
-
-def _clean_up(context: JobContext, trainer: Trainer) -> None:
-    """Drop the files of a failed attempt; not where its commit went through as the line broke."""
-    with suppress(RlhfError):  # the database is away: the next attempt looks again
-        if _find_registered(context) is None:
-            trainer.remove_what_is_not_registered()
-
-
-def _find_registered(context: JobContext) -> ModelVersionView | None:
-    """The version that an attempt of this job registered before it could say so."""
-    with context.store.reading() as db:
-        found = load_versions(db, ModelVersion.job_id == context.job_id)
-    return found[0] if found else None
 
 
 def _tell(context: JobContext, version: ModelVersionView) -> dict[str, Any]:

@@ -24,7 +24,7 @@ import sqlalchemy as sa
 
 from rlhf_core.config import SOURCE_ROOT, Settings
 from rlhf_core.errors import Conflict, RlhfError, Unavailable
-from rlhf_core.jobs import heartbeats, runs
+from rlhf_core.jobs import devices, heartbeats, runs, schedules
 from rlhf_core.jobs.service import APP_NAME, APP_VERSION, WORKFLOW, queue_client
 from rlhf_core.jobs.tracker import clean_text
 from rlhf_core.store.engine import Store
@@ -33,6 +33,8 @@ from rlhf_core.vocabulary import Resource
 RUNS_AT_ONCE = {Resource.CPU: 2, Resource.GPU: 1}
 POLL_S = 0.3
 WATCH_EVERY_S = 0.4
+SCHEDULES_EVERY_S = 60.0
+DEVICES_EVERY_S = 10.0
 BEATS_A_LIFE = 6  # heartbeats within `dead_after_s`
 OUTPUT_LINES = 100  # of a run that broke, kept in its log
 
@@ -47,7 +49,10 @@ def child_command(job_id: uuid.UUID, attempt: int) -> list[str]:
 
 
 class Worker:
-    """One worker. `executor_id` is stable and unique, such as `host:cpu` or `host:gpu0`."""
+    """One worker. `executor_id` is stable and unique, such as `host:cpu` or `host:gpu0`.
+
+    `owned`: the GPUs that its runs see, as `CUDA_VISIBLE_DEVICES` names them; None: all.
+    """
 
     def __init__(
         self,
@@ -56,14 +61,18 @@ class Worker:
         *,
         executor_id: str,
         resources: tuple[Resource, ...],
+        owned: tuple[str, ...] | None = None,
         command: Command = child_command,
     ) -> None:
         self._store = store
         self._settings = settings
         self._executor_id = executor_id
         self._resources = resources
+        self._owned = owned
         self._command = command
         self._is_stopping = threading.Event()
+        self._devices: list[devices.Device] = []
+        self._schedules_at = time.monotonic()
         self._running = 0
         self._counting = threading.Condition()
 
@@ -77,6 +86,9 @@ class Worker:
         Afterwards threads of the queue may still wait: the caller ends the process.
         """
         with self._lock():
+            is_known = threading.Event()
+            threading.Thread(target=self._watch_devices, args=(is_known,), daemon=True).start()
+            is_known.wait(devices.ASK_FOR_S)
             self._beat()
             # Runs of an earlier life of this worker, which the queue is about to hand out again.
             with self._store.writing() as db:
@@ -92,6 +104,7 @@ class Worker:
                     beat_at = time.monotonic()
                     if not was_late:
                         self._take_over_the_dead()
+                    self._start_what_is_due()
                 except (RlhfError, sa.exc.SQLAlchemyError) as error:
                     logger.warning("No heartbeat: %s", error)
             self._wait_for_runs()
@@ -154,7 +167,21 @@ class Worker:
 
     def _beat(self) -> None:
         with self._store.writing() as db:
-            heartbeats.beat(db, self._executor_id, pid=os.getpid(), resources=self._resources)
+            heartbeats.beat(
+                db,
+                self._executor_id,
+                pid=os.getpid(),
+                resources=self._resources,
+                devices=self._devices,
+            )
+
+    def _watch_devices(self, is_known: threading.Event) -> None:
+        """Look at the devices now and then. Apart: a driver that hangs holds up no heartbeat."""
+        while not self._is_stopping.is_set():
+            owned = devices.find_owned() if self._owned is None else self._owned
+            self._devices = devices.list_devices(owned)
+            is_known.set()
+            self._is_stopping.wait(DEVICES_EVERY_S)
 
     def _take_over_the_dead(self) -> None:
         """Any worker may do this at any time; the queue hands each run to one of them."""
@@ -174,6 +201,18 @@ class Worker:
             return
         logger.warning("Taking over %d runs of %s.", len(released), ", ".join(sorted(dead)))
         DBOS._recover_pending_workflows(sorted(dead))  # private: a test watches that it is there
+
+    def _start_what_is_due(self) -> None:
+        """Every worker asks each minute; the schedule's row decides which of them starts it."""
+        if time.monotonic() < self._schedules_at:
+            return
+        self._schedules_at = time.monotonic() + SCHEDULES_EVERY_S
+        with self._store.reading() as db:
+            if not schedules.find_due(db):
+                return
+        with self._store.writing() as db:
+            for job in schedules.run_due(db):
+                logger.warning("A schedule started job %s.", job.id)
 
     def _work(self, job_id: str) -> str:
         """The queue's workflow. Never raises and never returns early: an end is an end for good."""
@@ -251,7 +290,11 @@ class Worker:
                 text=True,
                 errors="replace",
                 start_new_session=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+                env={
+                    **os.environ,
+                    **devices.visible_environment(self._owned),
+                    "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+                },
             )
         except OSError as error:  # no memory or no process left to fork
             output.append(f"The process could not be started: {error}")

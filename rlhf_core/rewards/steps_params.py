@@ -1,10 +1,10 @@
 """How a step model is trained."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-from rlhf_core.errors import InvalidInput
 from rlhf_core.rewards.base_model import PRECISIONS, PrecisionName
+from rlhf_core.training import require, require_between, require_choice
 
 Aggregate = Literal["min", "product", "last"]
 
@@ -43,36 +43,25 @@ class StepParams:
     aggregate: Aggregate = "min"
 
     def __post_init__(self) -> None:
-        _require(bool(self.base.strip()), "base", self.base, "minilm, a folder or a hub id")
-        _require(self.precision in PRECISIONS, "precision", self.precision, ", ".join(PRECISIONS))
+        require(bool(self.base.strip()), "base", self.base, "minilm, a folder or a hub id")
+        require_choice(self, "precision", PRECISIONS)
         check_aggregate(self.aggregate)
-        self._require_between("epochs", 1, 1_000)
-        self._require_between("lr", 0.0, 1.0, above=True)
-        self._require_between("head_lr", 0.0, 1.0, above=True)
-        self._require_between("layer_decay", 0.0, 1.0, above=True)
-        self._require_between("weight_decay", 0.0, 1.0)
-        self._require_between("warmup", 0.0, 0.9)
-        self._require_between("batch_size", 1, 4_096)
-        self._require_between("max_tokens", 32, 131_072)
-        self._require_between("seed", 0, 2**32 - 1)
-        self._require_between("lora_rank", 0, 1_024)
-        self._require_between("held_out_percent", 5.0, 50.0)
-        self._require_between("patience", 0, 1_000)
-        self._require_between("checkpoint_every", 1, 10**6)
-
-    def _require_between(self, name: str, low: float, high: float, *, above: bool = False) -> None:
-        value = getattr(self, name)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        fits = is_number and low <= value <= high and not (above and value == low)
-        _require(fits, name, value, f"{'above ' if above else ''}{low:g} to {high:g}")
+        require_between(self, "epochs", 1, 1_000)
+        require_between(self, "lr", 0.0, 1.0, above=True)
+        require_between(self, "head_lr", 0.0, 1.0, above=True)
+        require_between(self, "layer_decay", 0.0, 1.0, above=True)
+        require_between(self, "weight_decay", 0.0, 1.0)
+        require_between(self, "warmup", 0.0, 0.9)
+        require_between(self, "batch_size", 1, 4_096)
+        require_between(self, "max_tokens", 32, 131_072)
+        require_between(self, "seed", 0, 2**32 - 1)
+        require_between(self, "lora_rank", 0, 1_024)
+        require_between(self, "held_out_percent", 5.0, 50.0)
+        require_between(self, "patience", 0, 1_000)
+        require_between(self, "checkpoint_every", 1, 10**6)
 
 
 def check_aggregate(aggregate: str) -> None:
     """Raise InvalidInput for an unknown aggregate."""
     names = get_args(Aggregate)
-    _require(aggregate in names, "aggregate", aggregate, ", ".join(names))
-
-
-def _require(fits: bool, name: str, value: Any, choices: str) -> None:
-    if not fits:
-        raise InvalidInput(f"{name} {value!r}: choose {choices}.", field=name)
+    require(aggregate in names, "aggregate", aggregate, ", ".join(names))

@@ -1,10 +1,10 @@
 """How a transformer reward model is trained."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from rlhf_core.errors import InvalidInput
 from rlhf_core.rewards.base_model import PRECISIONS, PrecisionName
+from rlhf_core.training import require, require_between, require_choice
 
 Objective = Literal["auto", "regression", "preference"]
 Overlong = Literal["cut", "drop"]
@@ -64,39 +64,27 @@ class TransformerParams:
     manner: bool = True
 
     def __post_init__(self) -> None:
-        _require(self.objective in ("auto", "regression", "preference"), "objective",
-                 self.objective, "auto, regression or preference")  # fmt: skip
-        _require(self.precision in PRECISIONS, "precision", self.precision, ", ".join(PRECISIONS))
-        _require(self.overlong in ("cut", "drop"), "overlong", self.overlong, "cut or drop")
-        _require(bool(self.base.strip()), "base", self.base, "minilm, a folder or a hub id")
-        self._require_between("threshold", 1.0, 5.0, above=True)
-        self._require_between("epochs", 1, 1_000)
-        self._require_between("lr", 0.0, 1.0, above=True)
-        self._require_between("head_lr", 0.0, 1.0, above=True)
-        self._require_between("layer_decay", 0.0, 1.0, above=True)
-        self._require_between("weight_decay", 0.0, 1.0)
-        self._require_between("warmup", 0.0, 0.9)
-        self._require_between("average_from", 0.0, 1.0)
-        self._require_between("batch_size", 1, 4_096)
-        self._require_between("max_tokens", 16, 131_072)
-        self._require_between("seed", 0, 2**32 - 1)
-        self._require_between("lora_rank", 0, 1_024)
-        self._require_between("held_out_percent", 0.0, 50.0)
-        self._require_between("patience", 0, 1_000)
-        self._require_between("checkpoint_every", 1, 10**6)
-        self._require_between("aspect_weight", 0.0, 10.0)
-        self._require_between("margin_weight", 0.0, 10.0)
-        self._require_between("center_rewards", 0.0, 10.0)
+        require_choice(self, "objective", ("auto", "regression", "preference"))
+        require_choice(self, "precision", PRECISIONS)
+        require_choice(self, "overlong", ("cut", "drop"))
+        require(bool(self.base.strip()), "base", self.base, "minilm, a folder or a hub id")
+        require_between(self, "threshold", 1.0, 5.0, above=True)
+        require_between(self, "epochs", 1, 1_000)
+        require_between(self, "lr", 0.0, 1.0, above=True)
+        require_between(self, "head_lr", 0.0, 1.0, above=True)
+        require_between(self, "layer_decay", 0.0, 1.0, above=True)
+        require_between(self, "weight_decay", 0.0, 1.0)
+        require_between(self, "warmup", 0.0, 0.9)
+        require_between(self, "average_from", 0.0, 1.0)
+        require_between(self, "batch_size", 1, 4_096)
+        require_between(self, "max_tokens", 16, 131_072)
+        require_between(self, "seed", 0, 2**32 - 1)
+        require_between(self, "lora_rank", 0, 1_024)
+        require_between(self, "held_out_percent", 0.0, 50.0)
+        require_between(self, "patience", 0, 1_000)
+        require_between(self, "checkpoint_every", 1, 10**6)
+        require_between(self, "aspect_weight", 0.0, 10.0)
+        require_between(self, "margin_weight", 0.0, 10.0)
+        require_between(self, "center_rewards", 0.0, 10.0)
         if self.hidden_dropout is not None:
-            self._require_between("hidden_dropout", 0.0, 0.9)
-
-    def _require_between(self, name: str, low: float, high: float, *, above: bool = False) -> None:
-        value = getattr(self, name)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        fits = is_number and low <= value <= high and not (above and value == low)
-        _require(fits, name, value, f"{'above ' if above else ''}{low:g} to {high:g}")
-
-
-def _require(fits: bool, name: str, value: Any, choices: str) -> None:
-    if not fits:
-        raise InvalidInput(f"{name} {value!r}: choose {choices}.", field=name)
+            require_between(self, "hidden_dropout", 0.0, 0.9)

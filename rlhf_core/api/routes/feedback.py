@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 from rlhf_core.accounts.permissions import Actor, Permission
 from rlhf_core.analytics.overview import summarize_by_action_type
 from rlhf_core.api.auth import needs
-from rlhf_core.api.idempotency import Answer, KeyHeader, answer_once
+from rlhf_core.api.idempotency import Answer, KeyHeader, answer_once, respond
 from rlhf_core.api.schemas import (
     REFUSALS,
     AssistantFeedbackIn,
@@ -64,7 +64,7 @@ async def post_interaction(
         }
         return Answer(201 if stored.was_created else 200, body)
 
-    return _respond(
+    return respond(
         await answer_once(
             request.app.state.writer,
             work,
@@ -102,7 +102,7 @@ async def post_feedback(
         )
         return _stored_feedback(stored, draft.interaction_id)
 
-    return _respond(
+    return respond(
         await answer_once(
             request.app.state.writer,
             work,
@@ -150,7 +150,7 @@ async def post_assistant_feedback(
         )
         return _stored_feedback(stored, interaction_id)
 
-    return _respond(
+    return respond(
         await answer_once(
             request.app.state.writer,
             work,
@@ -182,11 +182,6 @@ async def get_feedback(
 async def get_summary(actor: Annotated[Actor, needs(Permission.READ_ANALYTICS)]) -> Any:
     """Thumbs up and down, and their rate in percent, for each kind of action."""
     return await run_in_threadpool(_summarize, actor)
-
-
-def _respond(answer: Answer) -> JSONResponse:
-    headers = {"Idempotency-Replayed": "true"} if answer.was_replayed else None
-    return JSONResponse(answer.body, status_code=answer.status_code, headers=headers)
 
 
 def _stored_feedback(stored: service.StoredFeedback, interaction_id: uuid.UUID) -> Answer:

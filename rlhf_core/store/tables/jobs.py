@@ -16,7 +16,7 @@ from rlhf_core.store.base import (
     growing_set,
     primary_id,
 )
-from rlhf_core.vocabulary import JobKind, JobState, Resource
+from rlhf_core.vocabulary import JobKind, JobState, Resource, ScheduleTrigger
 
 
 class Job(Base):
@@ -125,12 +125,19 @@ class Worker(Base):
 
 
 class Schedule(Base):
-    """A job that starts by itself. `cron` in UTC."""
+    """A job that starts by itself. `cron` is in UTC, and empty where another trigger starts it.
+
+    Ticks and alerts before `effective_at` do not count: it moves when the schedule is switched on
+    or gets another trigger. `last_started_at` moves at each try; every start names the one it saw.
+    """
 
     __tablename__ = "schedules"
 
     id: Mapped[uuid.UUID] = primary_id()
     name: Mapped[str] = mapped_column(sa.String(200), unique=True)
+    trigger: Mapped[ScheduleTrigger] = mapped_column(
+        growing_set(ScheduleTrigger), default=ScheduleTrigger.CRON
+    )
     cron: Mapped[str] = mapped_column(sa.String(100))
     job_kind: Mapped[JobKind] = mapped_column(growing_set(JobKind))
     params: Mapped[Json]
@@ -139,5 +146,7 @@ class Schedule(Base):
         "accounts.id", ondelete="SET NULL", nullable=True
     )
     created_at: Mapped[datetime] = created_moment()
+    effective_at: Mapped[datetime] = created_moment()
     last_started_at: Mapped[datetime | None]
     last_outcome: Mapped[str | None] = mapped_column(sa.Text)
+    last_job_id: Mapped[uuid.UUID | None] = foreign("jobs.id", ondelete="SET NULL", nullable=True)

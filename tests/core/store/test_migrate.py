@@ -21,7 +21,7 @@ from tests.core.registry.world import make_version
 from tests.learning.rated import add_interaction
 
 ROOT = Path(__file__).resolve().parents[3]
-HEAD = "0002"
+HEAD = "0003"
 DBOS_TABLES = {"queues", "notifications", "streams", "operation_outputs", "application_versions"}
 
 
@@ -117,7 +117,7 @@ def test_newer_schema_is_refused(store: Store) -> None:
 
 
 def test_unknown_revision_is_a_sentence_and_leaves_foreign_keys_on(store: Store) -> None:
-    with pytest.raises(InvalidInput, match=r"'nonsense'.*0002, 0001 and base"):
+    with pytest.raises(InvalidInput, match=r"'nonsense'.*0003, 0002, 0001 and base"):
         migrate.downgrade(store, "nonsense")
     assert migrate.check(store) == HEAD
     if store.is_sqlite:

@@ -1,0 +1,395 @@
+"""The job that trains a policy: find base, rewards and rows, train, examine, register.
+
+The policy and its examination are registered in one transaction at the end of the run. A run that
+fails leaves every earlier version in its place. A starter that a run makes to begin from is a
+version of its own, registered as soon as it is there: the next run begins from it too.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from rlhf_core.accounts.permissions import Actor
+from rlhf_core.dataset.service import DatasetVersionView, get_version
+from rlhf_core.errors import InvalidInput, TrainingFailed
+from rlhf_core.jobs.context import JobContext
+from rlhf_core.jobs.learners import PartTracker
+from rlhf_core.jobs.model_files import (
+    clean_up,
+    find_registered,
+    make_kept,
+    model_dir,
+    publish_kept,
+    remove_unregistered,
+)
+from rlhf_core.jobs.policy_bases import PolicyBase, base_of_version, find_policy_base
+from rlhf_core.jobs.policy_examining import (
+    ExaminingTracker,
+    choose_options,
+    describe_policy,
+    examine_policy,
+)
+from rlhf_core.jobs.policy_learners import PolicyWork, learn
+from rlhf_core.jobs.policy_params import (
+    POLICY_LEARNERS,
+    TrainPolicyParams,
+    parse_policy_params,
+)
+from rlhf_core.jobs.policy_ranks import learn_together
+from rlhf_core.jobs.policy_rewards import RewardSource, find_judge, find_rewards, parse_source
+from rlhf_core.jobs.policy_rows import PolicyRows, find_all_texts, find_policy_rows, hash_texts
+from rlhf_core.jobs.policy_speed import count_cost
+from rlhf_core.jobs.service import JobView, enqueue_job, list_jobs
+from rlhf_core.registry.evaluations import list_evaluations, record_evaluation
+from rlhf_core.registry.service import find_production, register_version
+from rlhf_core.registry.views import ModelVersionView, load_versions
+from rlhf_core.store.tables import Model, ModelVersion
+from rlhf_core.training import Tracker, TrainReport
+from rlhf_core.vocabulary import JobKind, JobState, ModelKind, Resource, Split
+
+__all__ = [
+    "POLICY_LEARNERS",
+    "TrainPolicyParams",
+    "enqueue_train_policy",
+    "find_policy_under_way",
+    "parse_policy_params",
+    "run_train_policy",
+]
+
+PLAN = "plan.json"
+TRAINED_AT = 0.9  # of the run's progress; the examination takes the rest
+STARTER_SHARE = 0.3  # of a run that makes its starter first
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the names of a run meant when it first started; its later attempts keep to it."""
+
+    base: PolicyBase | None
+    teacher: PolicyBase | None
+    rewards: tuple[RewardSource, ...]
+    judge: RewardSource | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "base": self.base and asdict(self.base),
+            "teacher": self.teacher and asdict(self.teacher),
+            "rewards": [source.to_json() for source in self.rewards],
+            "judge": self.judge and self.judge.to_json(),
+        }
+
+
+def enqueue_train_policy(
+    db: Session,
+    *,
+    actor: Actor,
+    params: TrainPolicyParams,
+    resource: Resource | None = None,
+    priority: int = 10,
+) -> JobView:
+    """Queue a run; `resource` chooses another queue than that of the GPUs.
+
+    Raises:
+        Conflict: an equal one is queued or running.
+        NotFound: there is no such base, reward model, judge or frozen version.
+        InvalidInput: one of them is of the wrong kind, or the model's name is a reward model's.
+    """
+    _find_plan(db, params)
+    check_model_name(db, params.model)
+    if params.number is not None:
+        _check_purpose(params, get_version(db, params.dataset, params.number, actor=actor))
+    return enqueue_job(
+        db,
+        actor=actor,
+        kind=params.learner,
+        params=params.to_json(),
+        dedup_key=params.dedup_key(),
+        resource=resource,
+        priority=priority,
+    )
+
+
+def find_policy_under_way(db: Session, params: TrainPolicyParams) -> JobView | None:
+    """The queued or running run with equal parameters, which a second one has to wait for."""
+    jobs = list_jobs(
+        db, states=[JobState.QUEUED, JobState.RUNNING], kind=params.learner, limit=1_000
+    )
+    return next((job for job in jobs if job.dedup_key == params.dedup_key()), None)
+
+
+def check_model_name(db: Session, name: str) -> None:
+    """Raise InvalidInput where the name is that of reward models: one name serves one purpose."""
+    found = load_versions(db, Model.name == name, ModelVersion.deleted_at.is_(None))
+    if any(version.kind is not ModelKind.POLICY for version in found):
+        raise InvalidInput(
+            f"{name!r} is the name of a reward model: give the policy another one.", field="model"
+        )
+
+
+def run_train_policy(context: JobContext) -> dict[str, Any]:
+    """Run it. A job registers one version, also when it is taken up again after a kill."""
+    params = parse_policy_params(context.params)
+    registered = find_registered(context)
+    if registered is not None:
+        return _tell(context, registered)
+    plan = _keep_plan(context, params)
+    remove_unregistered(context)
+    try:
+        begin = 0.0
+        if plan.base is not None and plan.base.is_missing:
+            begin = STARTER_SHARE
+            plan = replace(plan, base=_make_starter(context, params))
+            _note_plan(context, plan)
+        rows = find_policy_rows(context, params)
+        if rows.dataset is not None:
+            _check_purpose(params, rows.dataset)
+        started_at = time.monotonic()
+        report = _train(context, params, plan, rows, begin=begin)
+        took_s = time.monotonic() - started_at
+        version = _finish(context, params, plan, rows, report)
+    except BaseException:
+        clean_up(context)
+        raise
+    context.tracker.log(
+        f"Registered as {version.name}. Promote it on the page Models to let it answer."
+    )
+    told = _tell(context, version)
+    if context.attempt == 1:  # of a run that was taken up again the speed is not known
+        cost = count_cost(report, params, num_rows=len(rows.rows), took_s=took_s)
+        told["cost"] = asdict(cost)
+    return told
+
+
+def _find_plan(db: Session, params: TrainPolicyParams) -> Plan:
+    rewards = find_rewards(db, params.rewards)
+    is_first = params.learner is JobKind.TRAIN_STARTER
+    teacher = params.options.get("teacher")
+    return Plan(
+        base=None if is_first else find_policy_base(db, params.base, model=params.model),
+        teacher=find_policy_base(db, str(teacher), model=params.model) if teacher else None,
+        rewards=tuple(rewards),
+        judge=find_judge(db, params, rewards),
+    )
+
+
+def _keep_plan(context: JobContext, params: TrainPolicyParams) -> Plan:
+    note = context.work_dir / PLAN
+    if not note.exists():
+        with context.store.reading() as db:
+            plan = _find_plan(db, params)
+        _note_plan(context, plan)
+        return plan
+    plain = json.loads(note.read_text())
+    return Plan(
+        base=PolicyBase(**plain["base"]) if plain["base"] else None,
+        teacher=PolicyBase(**plain["teacher"]) if plain["teacher"] else None,
+        rewards=tuple(parse_source(source) for source in plain["rewards"]),
+        judge=parse_source(plain["judge"]) if plain["judge"] else None,
+    )
+
+
+def _note_plan(context: JobContext, plan: Plan) -> None:
+    fresh = context.work_dir / f"{PLAN}.new"
+    fresh.write_text(json.dumps(plan.to_json()))
+    fresh.replace(context.work_dir / PLAN)
+
+
+def _make_starter(context: JobContext, params: TrainPolicyParams) -> PolicyBase:
+    """Make the starter that the run begins from, and register it."""
+    starter = TrainPolicyParams(
+        learner=JobKind.TRAIN_STARTER, model=params.model, rows=params.rows, options={}
+    )
+    with context.store.reading() as db:
+        known = find_policy_base(db, params.base, model=params.model)
+    if not known.is_missing:  # another run, or an attempt of this one, has made it meanwhile
+        return known
+    context.tracker.log("There is no starter policy yet: one is made of all interactions first.")
+    texts = find_all_texts(context, params.rows)
+    rows = PolicyRows(texts, (), None, hash_texts(texts))
+    plan = Plan(None, None, (), None)
+    report = _train(context, starter, plan, rows, begin=0.0, end=STARTER_SHARE, role="starter")
+    artifact = publish_kept(context.work_dir / "starter", model_dir(context, "starter"))
+    with context.store.writing() as db:
+        version = register_version(
+            db,
+            actor=context.actor,
+            model_name=params.model,
+            kind=ModelKind.POLICY,
+            report=_describe(report, starter, plan),
+            artifact=artifact,
+            dataset_hash=rows.content_hash,
+        )
+    context.tracker.log(f"The starter is registered as {version.name}.")
+    return base_of_version(version)
+
+
+def _train(
+    context: JobContext,
+    params: TrainPolicyParams,
+    plan: Plan,
+    rows: PolicyRows,
+    *,
+    begin: float,
+    end: float = TRAINED_AT,
+    role: str = "policy",
+) -> TrainReport:
+    """Train the policy, or find the one that an earlier attempt finished, in the work folder."""
+    kept = context.work_dir / role
+    label = "" if role == "policy" else role
+    tracker = PartTracker(context.tracker, begin=begin, end=end, label=label)
+    known: dict[str, Any] = {}
+    for name, found in (("base", plan.base), ("teacher", plan.teacher)):
+        if found is not None:
+            known[name] = found.open()
+    learner_params = params.learner_params(**known)
+    checkpoints = kept / "checkpoints"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+
+    def make(folder: Path) -> TrainReport:
+        work = PolicyWork(
+            learner=params.learner,
+            params=learner_params,
+            rows=rows.rows,
+            out_dir=folder,
+            work_dir=checkpoints,
+            rewards=plan.rewards,
+            judge=plan.judge,
+        )
+        report = _choose_way(params)(work, tracker)
+        if tracker.should_stop():  # what a learner returns then may be half a policy
+            raise TrainingFailed("Stopped on request; the run goes on from its last checkpoint.")
+        return report
+
+    return make_kept(kept, make, label=f"The {role}", log=context.tracker.log)
+
+
+def _choose_way(params: TrainPolicyParams) -> Callable[[PolicyWork, Tracker], TrainReport]:
+    if params.num_processes == 1:
+        return learn
+    return lambda work, tracker: learn_together(work, tracker, count=params.num_processes)
+
+
+def _finish(
+    context: JobContext,
+    params: TrainPolicyParams,
+    plan: Plan,
+    rows: PolicyRows,
+    report: TrainReport,
+) -> ModelVersionView:
+    """Examine the policy and register it with what was found."""
+    examination = _examine(context, params, plan, rows, report)
+    artifact = publish_kept(context.work_dir / "policy", model_dir(context, "policy"))
+    dataset = rows.dataset
+    with context.store.writing() as db:
+        check_model_name(db, params.model)
+        version = register_version(
+            db,
+            actor=context.actor,
+            model_name=params.model,
+            kind=ModelKind.POLICY,
+            report=_describe(report, params, plan),
+            artifact=artifact,
+            job_id=context.job_id,
+            dataset_version_id=None if dataset is None else dataset.id,
+            dataset_hash=rows.content_hash,
+        )
+        if examination is not None and dataset is not None:
+            record_evaluation(
+                db,
+                actor=context.actor,
+                version_id=version.id,
+                dataset_version_id=dataset.id,
+                job_id=context.job_id,
+                split=Split.TEST.value,
+                num_rows=int(examination["num_rows"]),
+                examination_json=examination,
+            )
+    return version
+
+
+def _examine(
+    context: JobContext,
+    params: TrainPolicyParams,
+    plan: Plan,
+    rows: PolicyRows,
+    report: TrainReport,
+) -> dict[str, Any] | None:
+    """What the prompts that were kept back say; None where there are none, or nobody judges."""
+    judge = plan.judge or (plan.rewards[0] if plan.rewards else None)
+    if plan.base is None or judge is None or not rows.test:
+        return None
+    context.tracker.progress(TRAINED_AT, f"Examining on {len(rows.test)} prompts")
+    tracker = ExaminingTracker(context.tracker, begin=TRAINED_AT, end=1.0, label="")
+    try:
+        return examine_policy(
+            report.artifact_dir,
+            base=plan.base,
+            production=_find_serving(context, params.model),
+            prompts=rows.test,
+            judge=judge,
+            seed=params.seed,
+            tracker=tracker,
+            options=choose_options(report.params),
+        )
+    except (TrainingFailed, InvalidInput) as error:
+        if tracker.should_stop():
+            raise
+        context.tracker.log(f"The policy is not examined: {error}")  # no reason to throw it away
+        return None
+
+
+def _find_serving(context: JobContext, model: str) -> PolicyBase | None:
+    with context.store.reading() as db:
+        serving = find_production(db, model)
+    return None if serving is None else base_of_version(serving)
+
+
+def _describe(report: TrainReport, params: TrainPolicyParams, plan: Plan) -> TrainReport:
+    """The report with the names of what the policy was made of, in place of folders."""
+    own = dict(report.params)
+    named: dict[str, Any] = {"learner": params.learner.value, "role": "policy"}
+    for name, found in (("base", plan.base), ("teacher", plan.teacher)):
+        if found is not None:
+            own[name] = found.name
+            named[name] = {"name": found.name, "version_id": found.version_id}
+    if plan.rewards:
+        named["rewards"] = [
+            {"name": source.name, "version_id": source.version_id, "weight": source.part.weight}
+            for source in plan.rewards
+        ]
+    if plan.judge is not None:
+        named["held_out"] = {"name": plan.judge.name, "version_id": plan.judge.version_id}
+    return replace(report, params=own, details={**report.details, **named})
+
+
+def _check_purpose(params: TrainPolicyParams, version: DatasetVersionView) -> None:
+    wanted = POLICY_LEARNERS[params.learner]
+    if version.purpose is not wanted:
+        raise InvalidInput(
+            f"The learner {params.learner.value} learns from {wanted.value}, {version.name} holds "
+            f"{version.purpose.value}: choose other rows, or another learner.",
+            field="dataset",
+        )
+
+
+def _tell(context: JobContext, version: ModelVersionView) -> dict[str, Any]:
+    with context.store.reading() as db:
+        examined = list_evaluations(db, version.id, actor=context.actor)
+    metrics = examined[0].metrics if examined else None
+    return {
+        "message": describe_policy(version, metrics),
+        "model": version.model_name,
+        "version": version.number,
+        "version_id": str(version.id),
+        "dataset": version.dataset,
+        "metrics": version.metrics,
+        "examination": metrics,
+        "base": (version.details.get("base") or {}).get("name"),
+        "judge": (version.details.get("held_out") or {}).get("name"),
+    }

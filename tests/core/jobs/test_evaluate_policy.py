@@ -1,0 +1,112 @@
+"""Examinations of policies, at the end of their training and by a job of their own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rlhf_core.accounts.permissions import SYSTEM
+from rlhf_core.config import get_settings
+from rlhf_core.errors import Conflict, InvalidInput, NotEnoughData, NotFound
+from rlhf_core.jobs.evaluate_policy import enqueue_evaluate_policy
+from rlhf_core.jobs.service import JobView
+from rlhf_core.registry.evaluations import list_evaluations
+from rlhf_core.registry.service import promote_version
+from rlhf_core.registry.views import ModelVersionView
+from rlhf_core.store.engine import Store
+from tests.core.jobs.trained import list_models, run
+from tests.core.jobs.trained_policies import RULES, add_prompts, enqueue_policy
+from tests.core.policies.tiny_policies import make_policy
+from tests.core.serving.world import promote_reward_model
+
+only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def _rules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("RLHF_REWARD_RULES", RULES)
+    get_settings.cache_clear()
+    yield
+    get_settings.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_policy(tmp_path_factory.mktemp("base"))
+
+
+def enqueue_on(store: Store, version: ModelVersionView, **given: object) -> JobView:
+    with store.writing() as db:
+        return enqueue_evaluate_policy(
+            db,
+            actor=SYSTEM,
+            version_id=version.id,
+            dataset="prompts",
+            **given,  # type: ignore[arg-type]
+        )
+
+
+def test_prompts_that_were_kept_back_examine_the_policy_beside_its_base(
+    store: Store, base: Path
+) -> None:
+    with store.writing() as db:
+        add_prompts(db, 220)
+    result = run(store, enqueue_policy(store, base, held_out="rule:short"))
+    (version,) = list_models(store)
+    with store.reading() as db:
+        (found,) = list_evaluations(db, version.id, actor=SYSTEM)
+    assert (found.split, found.dataset) == ("test", "prompts v1")
+    assert 20 < found.num_rows < 80
+    assert 0.0 <= found.metrics["win_rate"] <= 1.0
+    assert found.examination["judge"] == {"name": "rule:short", "version_id": None}
+    assert set(found.examination["policies"]) == {"policy", "base"}
+    low, high = found.examination["intervals"]["win_rate"]
+    assert low <= found.metrics["win_rate"] <= high
+    assert found.examination["baselines"]["base"]["reward"] <= 0.0
+    assert "wins against its base" in result["message"]
+
+
+@only_sqlite
+def test_policy_is_examined_beside_what_serves_by_the_judge_of_its_run(
+    store: Store, base: Path
+) -> None:
+    with store.writing() as db:
+        add_prompts(db, 60)
+    run(store, enqueue_policy(store, base))
+    with store.writing() as db:
+        promote_version(db, list_models(store)[0].id, actor=SYSTEM, reason="test")
+    run(store, enqueue_policy(store, base, held_out="rule:short"))
+    newest = list_models(store)[0]
+    empty = enqueue_on(store, newest)
+    with pytest.raises(NotEnoughData, match="prompts in the part test of prompts v1"):
+        run(store, empty)
+    job = enqueue_on(store, newest, split="all")
+    with pytest.raises(Conflict):
+        enqueue_on(store, newest, split="all")
+    result = run(store, job)
+    with store.reading() as db:
+        (found,) = list_evaluations(db, newest.id, actor=SYSTEM)
+    assert (found.split, found.num_rows) == ("all", 60)
+    assert found.examination["names"] == {"base": str(base), "production": "assistant v1"}
+    assert "win_rate_production" in found.metrics
+    assert found.examination["params"]["response_tokens"] == 5
+    assert "judged by rule:short" in result["message"]
+
+
+@only_sqlite
+def test_reward_model_and_unknown_judge_are_refused(store: Store, base: Path) -> None:
+    with store.writing() as db:
+        add_prompts(db, 60)
+    run(store, enqueue_policy(store, base))
+    (policy,) = list_models(store)
+    with pytest.raises(InvalidInput, match="nobody to judge"):
+        enqueue_on(store, policy)
+    with pytest.raises(NotFound, match="no reward model 'nobody'"):
+        enqueue_on(store, policy, judge="nobody")
+    with store.writing() as db:
+        reward = promote_reward_model(db)
+    assert enqueue_on(store, policy).params["judge"] == "reward@1"
+    with pytest.raises(InvalidInput, match="is a reward model, not a policy"):
+        enqueue_on(store, reward)
+    with pytest.raises(InvalidInput, match="choose from train"):
+        enqueue_on(store, policy, split="some")
