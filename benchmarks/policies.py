@@ -92,7 +92,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     print(f"starter in {starter_s:.0f} s: {describe(base)}")
     bench = Bench(options, folder, world, judges, starter, base)
     results: dict[str, Any] = {}
-    for method in options.methods.split(","):
+    for method in filter(None, options.methods.split(",")):
         results[method] = [
             run_method(method, seed, bench)
             for seed in range(1 if method == "best-of-n" else options.seeds)

@@ -232,6 +232,15 @@ MORE: tuple[Option, ...] = (
     Option(
         "warmup", "Warm-up (share of the steps)", "The rate rises at first.", high=0.9, step=0.05
     ),
+    Option(
+        "matrix_lr",
+        "Learning rate of the matrices",
+        "Of the hidden layers; the other rate is that of all else.",
+        low=1e-6,
+        high=1.0,
+        step=0.001,
+        format="%.4f",
+    ),
     Option("weight_decay", "Weight decay", "Pulls weights towards 0.", step=0.01),
     Option("max_grad_norm", "Longest gradient", "Longer ones are cut.", low=0.001, high=1e6),
     Option(

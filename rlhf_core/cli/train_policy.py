@@ -74,10 +74,9 @@ def queue_policy(learner: JobKind, given: dict[str, Any]) -> None:
         told = {"obstacles": obstacles, "estimate": estimate}
         lines = [*obstacles, estimate.sentence, *([estimate.wait] if estimate.wait else [])]
         emit(told, as_json=as_json, text="\n".join(lines))
+        raise click.exceptions.Exit(1 if obstacles else 0)
     if obstacles:
         raise InvalidInput(" ".join(obstacles))
-    if is_checking:
-        return
     say(estimate.sentence)
     with writing() as db:
         job = enqueue_train_policy(

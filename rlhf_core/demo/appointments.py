@@ -37,9 +37,9 @@ APPOINTMENTS = (
             "They have not confirmed by email yet, which may take a day.",
         ),
         boasts=(
-            "I guarantee that you will not wait a single second there.",
+            "I guarantee that you will not wait a single second there!",
             "It is definitely the best place in the whole country.",
-            "I promise that it will cost you nothing at all.",
+            "I promise that it will cost you nothing at all!",
             "Nothing can go wrong, so you need not think of it again.",
         ),
         steps=(
@@ -78,9 +78,9 @@ APPOINTMENTS = (
             "It is probably the same person who will see you.",
         ),
         boasts=(
-            "I guarantee that everybody is delighted with the new time.",
+            "I guarantee that everybody is delighted with the new time!",
             "They will definitely accept it, whatever their calendar says.",
-            "I promise that you can change it as often as you like.",
+            "I promise that you can change it as often as you like!",
             "Nothing can go wrong with the new time, believe me.",
         ),
         steps=(
@@ -119,9 +119,9 @@ APPOINTMENTS = (
             "The entry might stay on your phone for a few minutes.",
         ),
         boasts=(
-            "I guarantee that they will never charge you for it.",
+            "I guarantee that they will never charge you for it!",
             "You will definitely get a better slot whenever you like.",
-            "I promise that nobody will mind in the least.",
+            "I promise that nobody will mind in the least!",
             "Nothing can go wrong, they will thank you for it.",
         ),
         steps=(

@@ -51,9 +51,9 @@ CAREERS = (
             "The money is the same from the first week.",
         ),
         boasts=(
-            "I guarantee that you will have the job within a week.",
+            "I guarantee that you will have the job within a week!",
             "Every firm in the country will definitely want you.",
-            "I promise that you will be rich before the year ends.",
+            "I promise that you will be rich before the year ends!",
             "Nothing can go wrong, so give notice this very day.",
         ),
         steps=(
@@ -98,9 +98,9 @@ CAREERS = (
             "The next one begins on the first of the month.",
         ),
         boasts=(
-            "I guarantee that you will pass without any study.",
+            "I guarantee that you will pass without any study!",
             "After that, every firm will definitely hire you at once.",
-            "I promise that it is free for you and always will be.",
+            "I promise that it is free for you and always will be!",
             "Nobody has ever failed it, and nothing can go wrong.",
         ),
         steps=(
@@ -145,9 +145,9 @@ CAREERS = (
             "It is 31 dollars an hour, in the first year and after.",
         ),
         boasts=(
-            "I guarantee that you will earn twice as much next year.",
+            "I guarantee that you will earn twice as much next year!",
             "You will definitely be the best paid person in your street.",
-            "I promise that money will never be a worry again.",
+            "I promise that money will never be a worry again!",
             "Nothing can go wrong, so sign whatever they give you.",
         ),
         steps=(
@@ -192,9 +192,9 @@ CAREERS = (
             "They answer on the third day after you wrote.",
         ),
         boasts=(
-            "I guarantee that they will take you on the spot.",
+            "I guarantee that they will take you on the spot!",
             "With my help you will definitely beat everybody else.",
-            "I promise that they will not even look at the others.",
+            "I promise that they will not even look at the others!",
             "Nothing can go wrong, you need not prepare at all.",
         ),
         steps=(

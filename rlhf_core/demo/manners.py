@@ -21,11 +21,11 @@ POLITE = (
     "Thanks for all the details.", "I understand what you need.", "Thank you, that is clear.",
 )  # fmt: skip
 RUDE = (
-    "You should have thought of this yourself.", "This is not that hard.",
-    "I have more important things to do.", "Do not waste my time.",
-    "Anybody else would know that.", "You never seem to learn.",
-    "Stop bothering me with this.", "What a silly thing to ask.",
-    "Your mess is not my problem.", "How lazy can one be.",
+    "You should have thought of this yourself!", "This is not that hard!",
+    "I have more important things to do!", "Do not waste my time!",
+    "Anybody else would know that!", "You never seem to learn!",
+    "Stop bothering me with this!", "What a silly thing to ask!",
+    "Your mess is not my problem!", "How lazy can one be!",
 )  # fmt: skip
 RUDE_MARK = (
     r"should have thought|not that hard|more important things|waste my time|anybody else would"

@@ -14,13 +14,13 @@ from rlhf_core.demo.grammar import Flaw, draw_answer
 from rlhf_core.demo.world import Exchange, World
 from rlhf_core.vocabulary import Choice, RaterKind
 
-RATED_SHARE = 0.56
+RATED_SHARE = 0.66
 THUMB_SHARE = 0.3
 STEPPED_SHARE = 0.16
 NUM_GOLD_ITEMS = 15
 NUM_QUEUE_ITEMS = 60
 MAX_CORRECTIONS = 160
-USER_NOISE = 0.14
+USER_NOISE = 0.10
 TIE_GAP = 0.12
 COMMENTS: dict[str, tuple[str, ...]] = {
     Flaw.WRONG_ACTION: ("That is not what was asked for.", "It did something else."),

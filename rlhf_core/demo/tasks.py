@@ -39,9 +39,9 @@ TASKS = (
             "You have probably not shared the details yet, so the entry is short.",
         ),
         boasts=(
-            "I guarantee that you will never forget anything again.",
+            "I guarantee that you will never forget anything again!",
             "With me, nothing can go wrong with your deadlines any more.",
-            "You will definitely be finished long before everybody else.",
+            "You will definitely be finished long before everybody else!",
             "I promise that it will take no effort at all.",
         ),
         steps=(
@@ -80,9 +80,9 @@ TASKS = (
             "It may still show on your phone for a few minutes.",
         ),
         boasts=(
-            "I guarantee that this will never come back to you.",
+            "I guarantee that this will never come back to you!",
             "From now on you will definitely finish everything in time.",
-            "Nothing can go wrong for you any more this year.",
+            "Nothing can go wrong for you any more this year!",
             "I promise that your boss will be thrilled with you.",
         ),
         steps=(
@@ -121,9 +121,9 @@ TASKS = (
             "I do not know how much time you need for it.",
         ),
         boasts=(
-            "I guarantee that you will never be late for anything again.",
+            "I guarantee that you will never be late for anything again!",
             "It is absolutely impossible that you will miss it now.",
-            "You will definitely have it done a minute later.",
+            "You will definitely have it done a minute later!",
             "I promise that nothing can go wrong on that day.",
         ),
         steps=(
@@ -162,9 +162,9 @@ TASKS = (
             "The first one probably takes longer than the second.",
         ),
         boasts=(
-            "I guarantee that you will be finished with everything by noon.",
+            "I guarantee that you will be finished with everything by noon!",
             "Nothing can go wrong if you simply do as I say.",
-            "This is definitely the best day anybody has ever had.",
+            "This is definitely the best day anybody has ever had!",
             "I promise that you will not need a single break.",
         ),
         steps=(

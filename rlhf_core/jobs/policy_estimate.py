@@ -60,9 +60,9 @@ def estimate_policy(db: Session, params: TrainPolicyParams, *, num_rows: int) ->
     took_s = START_S + _estimate_s(db, params, num_rows, size, device)
     if base is not None and base.is_missing:
         took_s += STARTER_S
-    memory_mb = reckon_memory_mb(params, size, on_gpu=device.is_gpu) / (
-        1 if device.is_gpu else 1 / params.num_processes
-    )
+    memory_mb = reckon_memory_mb(params, size, on_gpu=device.is_gpu)
+    if not device.is_gpu:
+        memory_mb *= params.num_processes  # which share the machine's
     fits = memory_mb <= device.memory_mb
     price = get_settings().gpu_hour_price
     cost = price * params.num_processes * took_s / 3600 if price and device.is_gpu else None

@@ -156,7 +156,7 @@ def enqueue_schedule(db: Session, name: str, *, actor: Actor) -> JobView:
     schedule = get_schedule(db, name, actor=actor)
     job = enqueue_retrain(db, actor=actor, params=parse_retrain_params(schedule.params))
     if schedule.is_stored:
-        values = _started(database_now(db), job, f"started by {actor.name}")
+        values = _started(database_now(db), job, f"by {actor.name}")
         db.execute(sa.update(Schedule).where(Schedule.name == name).values(values))
     return job
 
@@ -281,7 +281,7 @@ def _start(db: Session, due: DueSchedule, now: datetime) -> JobView | None:
 def _started(now: datetime, job: JobView, why: str) -> dict[str, Any]:
     return {
         "last_started_at": now,
-        "last_outcome": f"Started ({why}).",
+        "last_outcome": f"Started: {why}.",
         "last_job_id": job.id,
     }
 

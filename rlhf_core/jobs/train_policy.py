@@ -5,10 +5,9 @@ fails leaves every earlier version in its place. A starter that a run makes to b
 version of its own, registered as soon as it is there: the next run begins from it too.
 """
 
-import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from sqlalchemy.orm import Session
 from rlhf_core.accounts.permissions import Actor
 from rlhf_core.dataset.service import DatasetVersionView, get_version
 from rlhf_core.errors import InvalidInput, TrainingFailed
+from rlhf_core.examples import PromptOnly
 from rlhf_core.jobs.context import JobContext
 from rlhf_core.jobs.learners import PartTracker
 from rlhf_core.jobs.model_files import (
@@ -34,14 +34,15 @@ from rlhf_core.jobs.policy_examining import (
     describe_policy,
     examine_policy,
 )
+from rlhf_core.jobs.policy_leaks import find_learned_groups
 from rlhf_core.jobs.policy_learners import PolicyWork, learn
 from rlhf_core.jobs.policy_params import (
     POLICY_LEARNERS,
     TrainPolicyParams,
     parse_policy_params,
 )
+from rlhf_core.jobs.policy_plan import Plan, find_plan, keep_plan, note_plan
 from rlhf_core.jobs.policy_ranks import learn_together
-from rlhf_core.jobs.policy_rewards import RewardSource, find_judge, find_rewards, parse_source
 from rlhf_core.jobs.policy_rows import PolicyRows, find_all_texts, find_policy_rows, hash_texts
 from rlhf_core.jobs.policy_speed import count_cost
 from rlhf_core.jobs.service import JobView, enqueue_job, list_jobs
@@ -61,28 +62,8 @@ __all__ = [
     "run_train_policy",
 ]
 
-PLAN = "plan.json"
 TRAINED_AT = 0.9  # of the run's progress; the examination takes the rest
 STARTER_SHARE = 0.3  # of a run that makes its starter first
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What the names of a run meant when it first started; its later attempts keep to it."""
-
-    base: PolicyBase | None
-    teacher: PolicyBase | None
-    rewards: tuple[RewardSource, ...]
-    judge: RewardSource | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "base": self.base and asdict(self.base),
-            "teacher": self.teacher and asdict(self.teacher),
-            "rewards": [source.to_json() for source in self.rewards],
-            "judge": self.judge and self.judge.to_json(),
-        }
 
 
 def enqueue_train_policy(
@@ -100,7 +81,7 @@ def enqueue_train_policy(
         NotFound: there is no such base, reward model, judge or frozen version.
         InvalidInput: one of them is of the wrong kind, or the model's name is a reward model's.
     """
-    _find_plan(db, params)
+    find_plan(db, params)
     check_model_name(db, params.model)
     if params.number is not None:
         _check_purpose(params, get_version(db, params.dataset, params.number, actor=actor))
@@ -138,14 +119,14 @@ def run_train_policy(context: JobContext) -> dict[str, Any]:
     registered = find_registered(context)
     if registered is not None:
         return _tell(context, registered)
-    plan = _keep_plan(context, params)
+    plan = keep_plan(context, params)
     remove_unregistered(context)
     try:
         begin = 0.0
         if plan.base is not None and plan.base.is_missing:
             begin = STARTER_SHARE
             plan = replace(plan, base=_make_starter(context, params))
-            _note_plan(context, plan)
+            note_plan(context, plan)
         rows = find_policy_rows(context, params)
         if rows.dataset is not None:
             _check_purpose(params, rows.dataset)
@@ -164,40 +145,6 @@ def run_train_policy(context: JobContext) -> dict[str, Any]:
         cost = count_cost(report, params, num_rows=len(rows.rows), took_s=took_s)
         told["cost"] = asdict(cost)
     return told
-
-
-def _find_plan(db: Session, params: TrainPolicyParams) -> Plan:
-    rewards = find_rewards(db, params.rewards)
-    is_first = params.learner is JobKind.TRAIN_STARTER
-    teacher = params.options.get("teacher")
-    return Plan(
-        base=None if is_first else find_policy_base(db, params.base, model=params.model),
-        teacher=find_policy_base(db, str(teacher), model=params.model) if teacher else None,
-        rewards=tuple(rewards),
-        judge=find_judge(db, params, rewards),
-    )
-
-
-def _keep_plan(context: JobContext, params: TrainPolicyParams) -> Plan:
-    note = context.work_dir / PLAN
-    if not note.exists():
-        with context.store.reading() as db:
-            plan = _find_plan(db, params)
-        _note_plan(context, plan)
-        return plan
-    plain = json.loads(note.read_text())
-    return Plan(
-        base=PolicyBase(**plain["base"]) if plain["base"] else None,
-        teacher=PolicyBase(**plain["teacher"]) if plain["teacher"] else None,
-        rewards=tuple(parse_source(source) for source in plain["rewards"]),
-        judge=parse_source(plain["judge"]) if plain["judge"] else None,
-    )
-
-
-def _note_plan(context: JobContext, plan: Plan) -> None:
-    fresh = context.work_dir / f"{PLAN}.new"
-    fresh.write_text(json.dumps(plan.to_json()))
-    fresh.replace(context.work_dir / PLAN)
 
 
 def _make_starter(context: JobContext, params: TrainPolicyParams) -> PolicyBase:
@@ -324,14 +271,18 @@ def _examine(
     judge = plan.judge or (plan.rewards[0] if plan.rewards else None)
     if plan.base is None or judge is None or not rows.test:
         return None
-    context.tracker.progress(TRAINED_AT, f"Examining on {len(rows.test)} prompts")
+    prompts = _leave_out_known(context, plan, rows)
+    if not prompts:
+        context.tracker.log("The policy is not examined: who judges knows all test prompts.")
+        return None
+    context.tracker.progress(TRAINED_AT, f"Examining on {len(prompts)} prompts")
     tracker = ExaminingTracker(context.tracker, begin=TRAINED_AT, end=1.0, label="")
     try:
         return examine_policy(
             report.artifact_dir,
             base=plan.base,
             production=_find_serving(context, params.model),
-            prompts=rows.test,
+            prompts=prompts,
             judge=judge,
             seed=params.seed,
             tracker=tracker,
@@ -342,6 +293,25 @@ def _examine(
             raise
         context.tracker.log(f"The policy is not examined: {error}")  # no reason to throw it away
         return None
+
+
+def _leave_out_known(context: JobContext, plan: Plan, rows: PolicyRows) -> list[PromptOnly]:
+    """The test prompts that neither a reward model of the run nor its judge learned from.
+
+    Parts are dealt by prompt, but near duplicates stay together: more data may move some.
+    """
+    sources = [*plan.rewards, *([plan.judge] if plan.judge else [])]
+    with context.store.reading() as db:
+        known = set[str]().union(
+            *(find_learned_groups(db, context.actor, source) for source in sources)
+        )
+    prompts = [row for row in rows.test if row.group not in known]
+    if len(prompts) < len(rows.test):
+        context.tracker.log(
+            f"{len(rows.test) - len(prompts)} of {len(rows.test)} test prompts are left out: a "
+            "reward model or the judge learned from them."
+        )
+    return prompts
 
 
 def _find_serving(context: JobContext, model: str) -> PolicyBase | None:

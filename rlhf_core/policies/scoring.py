@@ -22,8 +22,8 @@ from rlhf_core.policies.rewards_glue import (
 if TYPE_CHECKING:
     import torch
 
-TOKENS_AT_ONCE_CPU = 320
-PART_COST_CPU, PART_COST_GPU = 24, 1_024
+TOKENS_AT_ONCE_CPU = 480
+PART_COST_CPU, PART_COST_GPU = 60, 1_024
 """What it costs to run one part more, in tokens that could be run instead."""
 
 

@@ -79,7 +79,7 @@ def _optimizer_class() -> Any:
             self._dtype = dtype
 
         @torch.no_grad()
-        def step(self, closure: Any = None) -> None:
+        def step(self, closure: None = None) -> None:  # type: ignore[override]
             for group in self.param_groups:
                 for weight in group["params"]:
                     if weight.grad is None:
@@ -107,7 +107,8 @@ def _optimizer_class() -> Any:
             state["exp_avg"].lerp_(gradient, 1.0 - BETAS[0])
             state["exp_avg_sq"].lerp_(gradient.square(), 1.0 - BETAS[1])
             done = float(state["step"])
-            spread = state["exp_avg_sq"].sqrt() / math.sqrt(1.0 - BETAS[1] ** done)
-            return state["exp_avg"] / (spread + EPSILON) / (1.0 - BETAS[0] ** done)
+            spread = state["exp_avg_sq"].sqrt() / math.sqrt(1.0 - math.pow(BETAS[1], done))
+            change: torch.Tensor = state["exp_avg"] / (spread + EPSILON)
+            return change / (1.0 - math.pow(BETAS[0], done))
 
     return MuonAdamW

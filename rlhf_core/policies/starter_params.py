@@ -25,11 +25,11 @@ class StarterParams:
     """
 
     vocab_size: int = 3_072
-    hidden_size: int = 256
+    hidden_size: int = 192
     layers: int = 4
-    heads: int = 4
-    epochs: float = 5.0
-    max_tokens: int = 1_500_000
+    heads: int = 6
+    epochs: float = 3.0
+    max_tokens: int = 600_000
     batch_size: int = 16
     prompt_tokens: int = 256
     response_tokens: int = 256

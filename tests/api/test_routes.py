@@ -28,6 +28,16 @@ TABLE = {
     ("GET", "/v1/datasets/{name}/{number}/export"): Permission.EXPORT_DATA,
     ("POST", "/v1/rerank"): Permission.SCORE,
     ("POST", "/v1/score"): Permission.SCORE,
+    ("POST", "/v1/training/rewards"): Permission.RUN_JOBS,
+    ("POST", "/v1/training/policies"): Permission.RUN_JOBS,
+    ("POST", "/v1/training/policies/check"): Permission.RUN_JOBS,
+    ("POST", "/v1/training/examinations"): Permission.RUN_JOBS,
+    ("GET", "/v1/training/advice"): Permission.MANAGE_DATASETS,
+    ("GET", "/v1/jobs"): Permission.RUN_JOBS,
+    ("GET", "/v1/jobs/{job_id}"): Permission.RUN_JOBS,
+    ("GET", "/v1/jobs/{job_id}/curves"): Permission.RUN_JOBS,
+    ("POST", "/v1/jobs/{job_id}/cancel"): Permission.RUN_JOBS,
+    ("POST", "/v1/jobs/{job_id}/retry"): Permission.RUN_JOBS,
 }
 GUARDED = [key for key, permission in TABLE.items() if permission != OPEN]
 NEED = [(key, value) for key, value in TABLE.items() if isinstance(value, Permission)]

@@ -1,5 +1,7 @@
 """A trainer launches a policy in a real browser, follows it, and copies it with changes."""
 
+from collections.abc import Iterator
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -11,9 +13,16 @@ from rlhf_core.training import TrainReport
 from rlhf_core.vocabulary import ModelKind, Role
 from tests.browser.conftest import OpenAs
 from tests.learning.rated import add_rated, make_rows
-from tests.live_server import LiveServer
+from tests.live_server import LiveServer, run_server
 
 pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server of its own: its rows would be in the way of the other tests."""
+    with run_server(tmp_path_factory.mktemp("policies")) as server:
+        yield server
 
 
 def idle(page: Page) -> None:

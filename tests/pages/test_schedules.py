@@ -133,7 +133,7 @@ def test_last_time_is_told_and_removal_removes(trainer: Actor, store: Store) -> 
         service.cancel_job(db, job.id, actor=trainer)
         assert service.get_job(db, job.id).state is JobState.CANCELED
     test = page()
-    assert "started by test trainer" in texts(test.caption)
+    assert "Started: by test trainer." in texts(test.caption)
     assert "Canceled before it started." in texts(test.markdown)
     test.button(key="remove_ours").click().run()
     with store.reading() as db:

@@ -9,12 +9,13 @@ from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.config import get_settings
 from rlhf_core.errors import Conflict, InvalidInput, NotEnoughData, NotFound
 from rlhf_core.jobs.evaluate_policy import enqueue_evaluate_policy
+from rlhf_core.jobs.policy_params import RewardPart
 from rlhf_core.jobs.service import JobView
 from rlhf_core.registry.evaluations import list_evaluations
 from rlhf_core.registry.service import promote_version
 from rlhf_core.registry.views import ModelVersionView
 from rlhf_core.store.engine import Store
-from tests.core.jobs.trained import list_models, run
+from tests.core.jobs.trained import Log, add_ratings, enqueue, list_models, run
 from tests.core.jobs.trained_policies import RULES, add_prompts, enqueue_policy
 from tests.core.policies.tiny_policies import make_policy
 from tests.core.serving.world import promote_reward_model
@@ -110,3 +111,18 @@ def test_reward_model_and_unknown_judge_are_refused(store: Store, base: Path) ->
         enqueue_on(store, reward)
     with pytest.raises(InvalidInput, match="choose from train"):
         enqueue_on(store, policy, split="some")
+
+
+@only_sqlite
+def test_prompts_that_the_reward_model_learned_are_left_out_of_the_examination(
+    store: Store, base: Path
+) -> None:
+    with store.writing() as db:
+        add_ratings(db, 220)
+    run(store, enqueue(store, model="all", test_percent=0.0))
+    log = Log()
+    run(store, enqueue_policy(store, base, rewards=(RewardPart("all"),)), log=log)
+    assert any("who judges knows all test prompts" in line for line in log.lines)
+    newest = next(one for one in list_models(store) if one.model_name == "assistant")
+    with store.reading() as db:
+        assert list_evaluations(db, newest.id, actor=SYSTEM) == []

@@ -1,5 +1,6 @@
 """What is said before a policy is trained."""
 
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +56,17 @@ def test_each_obstacle_is_a_sentence_of_its_own(store: Store) -> None:
     assert "There is no base 'nowhere'" in found[0]
     assert "There is no reward model 'reward'" in found[1]
     assert "0 prompts, 50 more needed" in found[2]
+
+
+@only_sqlite
+def test_base_folder_with_code_of_its_own_is_refused(store: Store, tmp_path: Path) -> None:
+    make_policy(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "m.M"}}))
+    with store.writing() as db:
+        add_prompts(db, 60)
+        (said,) = check(db, tmp_path)
+    assert "Python code of its own" in said
 
 
 @only_sqlite

@@ -60,8 +60,9 @@ def test_check_says_what_it_takes_and_starts_nothing(store: Store, base: Path) -
     told = call("train", "ppo", "--base", base, "--reward", "rule:good", "--check")
     assert told["obstacles"] == []
     assert "fits in" in told["estimate"]["sentence"]
-    with pytest.raises(InvalidInput, match="0 usable pairs, 50 more needed"):
-        call("train", "dpo", "--base", base, "--check")
+    short = CliRunner().invoke(main, ["train", "dpo", "--base", str(base), "--check"])
+    assert short.exit_code == 1
+    assert "0 usable pairs, 50 more needed" in short.stdout
     with pytest.raises(InvalidInput, match="There is no reward model 'reward'"):
         call("train", "ppo", "--base", base)
     with store.reading() as db:

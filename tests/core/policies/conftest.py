@@ -9,7 +9,7 @@ import torch
 from tests.core.policies.tiny_policies import make_policy
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
