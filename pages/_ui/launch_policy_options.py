@@ -50,7 +50,10 @@ USUAL: tuple[Option, ...] = (
         high=100_000,
         step=16,
     ),
-    LEARNING_RATE,
+    replace(
+        LEARNING_RATE,
+        help=f"{LEARNING_RATE.help} Left as it is, a base of under 50 million weights gets more.",
+    ),
     Option(
         "kl_coef",
         "Price of departing (KL)",

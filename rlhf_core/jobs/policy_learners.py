@@ -1,5 +1,6 @@
 """Calls the learners of policies, in this process or in several."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -7,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_core.examples import Example
-from rlhf_core.jobs.policy_params import REWARDED
+from rlhf_core.jobs.policy_params import REWARDED, TrainPolicyParams
 from rlhf_core.jobs.policy_rewards import RewardSource, open_reward, open_step_reward
+from rlhf_core.jobs.policy_speed import measure_base
 from rlhf_core.training import Tracker, TrainReport
 from rlhf_core.vocabulary import JobKind, ModelKind
 
@@ -22,6 +24,11 @@ _LEARNERS: dict[JobKind, str] = {
     JobKind.TRAIN_PPO: "ppo:train_ppo",
     JobKind.DISTIL: "distil:train_distilled",
 }
+
+
+SMALL = 50e6
+"""Weights under which a policy is given larger steps: the learners' own rates are for real ones."""
+RATES = ("lr", "value_lr")
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,23 @@ class PolicyWork:
     work_dir: Path
     rewards: tuple[RewardSource, ...] = ()
     judge: RewardSource | None = None
+
+
+def suggest_rates(params: TrainPolicyParams, folder: Path) -> dict[str, float]:
+    """The learning rates for a small base where none was asked for; nothing for others.
+
+    They fall with the square root of the number of weights: a billion have the learner's own.
+    """
+    num_weights = measure_base(folder).num_weights
+    if not 0 < num_weights < SMALL or (folder / "adapter_config.json").exists():
+        return {}
+    factor = math.sqrt(1e9 / num_weights)
+    own = params.learner_params()
+    return {
+        name: float(f"{getattr(own, name) * factor:.2g}")
+        for name in RATES
+        if hasattr(own, name) and name not in params.options
+    }
 
 
 def learn(work: PolicyWork, tracker: Tracker) -> TrainReport:

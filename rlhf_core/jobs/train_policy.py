@@ -35,7 +35,7 @@ from rlhf_core.jobs.policy_examining import (
     examine_policy,
 )
 from rlhf_core.jobs.policy_leaks import find_learned_groups
-from rlhf_core.jobs.policy_learners import PolicyWork, learn
+from rlhf_core.jobs.policy_learners import PolicyWork, learn, suggest_rates
 from rlhf_core.jobs.policy_params import (
     POLICY_LEARNERS,
     TrainPolicyParams,
@@ -194,6 +194,11 @@ def _train(
     for name, found in (("base", plan.base), ("teacher", plan.teacher)):
         if found is not None:
             known[name] = found.open()
+    if plan.base is not None:
+        rates = suggest_rates(params, Path(known["base"]))
+        known |= rates
+        for name, rate in rates.items():
+            context.tracker.log(f"The base is small: {name} {rate:g}, as none was asked for.")
     learner_params = params.learner_params(**known)
     checkpoints = kept / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
