@@ -47,6 +47,7 @@ def enqueue_on(store: Store, version: ModelVersionView, **given: object) -> JobV
         )
 
 
+@only_sqlite
 def test_prompts_that_were_kept_back_examine_the_policy_beside_its_base(
     store: Store, base: Path
 ) -> None:

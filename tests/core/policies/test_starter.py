@@ -262,7 +262,7 @@ def test_what_cannot_work_ends_with_a_sentence(
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"heads": 3}, {"vocab_size": 10}, {"epochs": 0}, {"precision": "int8"}, {"layers": 1.5}],
+    [{"heads": 5}, {"vocab_size": 10}, {"epochs": 0}, {"precision": "int8"}, {"layers": 1.5}],
 )
 def test_parameters_out_of_range_are_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match=f"^{next(iter(wrong))} "):
