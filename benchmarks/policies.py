@@ -184,7 +184,7 @@ def trainer(method: str, seed: int, bench: Bench, curve: list[float]) -> Callabl
     raise SystemExit(f"--methods {method}: choose from {', '.join(METHODS)}")
 
 
-PPO: dict[str, Any] = {"updates": 40, "batch_size": 64, "micro_batch_size": 64, "lr": 1e-4,
+PPO: dict[str, Any] = {"updates": 85, "batch_size": 64, "micro_batch_size": 64, "lr": 5e-4,
                        "value_lr": 1e-3, "ppo_epochs": 2, "kl_coef": 0.02, "sample_every": 0,
                        "checkpoint_every": 10}  # fmt: skip
 ONLINE: dict[str, Any] = {"lr": 1e-4}
