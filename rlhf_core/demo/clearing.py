@@ -60,9 +60,11 @@ def find_made(db: Session) -> Made:
             )
         )
     )
-    models = list(
-        db.scalars(sa.select(ModelVersion.id).where(ModelVersion.dataset_version_id.in_(versions)))
+    made = sa.or_(
+        ModelVersion.dataset_version_id.in_(versions),
+        ModelVersion.details["is_demo"].as_boolean(),  # a starter is made of no frozen dataset
     )
+    models = list(db.scalars(sa.select(ModelVersion.id).where(made)))
     jobs = set(db.scalars(sa.select(ModelVersion.job_id).where(ModelVersion.id.in_(models))))
     examined = sa.or_(
         Evaluation.model_version_id.in_(models), Evaluation.dataset_version_id.in_(versions)

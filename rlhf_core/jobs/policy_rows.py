@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from rlhf_core.dataset.params import DatasetParams
+from rlhf_core.dataset.params import DEMO_SOURCE, DatasetParams
 from rlhf_core.dataset.readiness import MIN_ROWS
 from rlhf_core.dataset.said import read_prompts
 from rlhf_core.dataset.service import DatasetVersionView, load_rows
@@ -33,6 +33,12 @@ class PolicyRows:
     test: Sequence[PromptOnly]
     dataset: DatasetVersionView | None
     content_hash: str
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether all of it is the demo world's, where no frozen dataset says so."""
+        sources = {row.segments.get("source") for row in self.rows}
+        return self.dataset is None and sources == {DEMO_SOURCE}
 
 
 def find_policy_rows(context: JobContext, params: TrainPolicyParams) -> PolicyRows:

@@ -168,7 +168,7 @@ def _make_starter(context: JobContext, params: TrainPolicyParams) -> PolicyBase:
             actor=context.actor,
             model_name=params.model,
             kind=ModelKind.POLICY,
-            report=_describe(report, starter, plan),
+            report=_describe(report, starter, plan, rows),
             artifact=artifact,
             dataset_hash=rows.content_hash,
         )
@@ -245,7 +245,7 @@ def _finish(
             actor=context.actor,
             model_name=params.model,
             kind=ModelKind.POLICY,
-            report=_describe(report, params, plan),
+            report=_describe(report, params, plan, rows),
             artifact=artifact,
             job_id=context.job_id,
             dataset_version_id=None if dataset is None else dataset.id,
@@ -325,10 +325,14 @@ def _find_serving(context: JobContext, model: str) -> PolicyBase | None:
     return None if serving is None else base_of_version(serving)
 
 
-def _describe(report: TrainReport, params: TrainPolicyParams, plan: Plan) -> TrainReport:
+def _describe(
+    report: TrainReport, params: TrainPolicyParams, plan: Plan, rows: PolicyRows
+) -> TrainReport:
     """The report with the names of what the policy was made of, in place of folders."""
     own = dict(report.params)
     named: dict[str, Any] = {"learner": params.learner.value, "role": "policy"}
+    if rows.is_demo:
+        named["is_demo"] = True  # it goes when the demo world is cleared
     for name, found in (("base", plan.base), ("teacher", plan.teacher)):
         if found is not None:
             own[name] = found.name

@@ -166,6 +166,27 @@ def test_what_was_made_of_the_demo_alone_goes_with_it(store: Store) -> None:
     assert not (get_settings().artifact_dir / frozen.artifact_path).exists()
 
 
+def test_a_starter_of_demo_conversations_goes_too_and_one_of_others_stays(store: Store) -> None:
+    load(store)
+    with store.writing() as db:
+        for name, is_demo in (("from-demo", True), ("from-others", False)):
+            artifact = write_artifact(
+                get_settings().artifact_dir / name, lambda folder: (folder / "x").write_text("x")
+            )
+            details = {"is_demo": True} if is_demo else {}
+            report = TrainReport(
+                artifact_dir=artifact.path, metrics={}, params={}, seed=0, num_rows=9,
+                details=details,
+            )  # fmt: skip
+            register_version(
+                db, actor=SYSTEM, model_name=name, kind=ModelKind.POLICY, report=report,
+                artifact=artifact,
+            )  # fmt: skip
+        clear_demo(db, actor=SYSTEM)
+    with store.reading() as db:
+        assert [one.model_name for one in list_versions(db, actor=SYSTEM)] == ["from-others"]
+
+
 def test_only_who_may_import_loads_and_clears_it(store: Store) -> None:
     with store.writing() as db:
         rater = make_actor(db, Role.RATER)
