@@ -12,7 +12,7 @@ from rlhf_core.dataset.params import DATASET_NAMES, DatasetParams
 from rlhf_core.dataset.params import parse_params as parse_dataset_params
 from rlhf_core.dataset.service import is_name
 from rlhf_core.errors import InvalidInput
-from rlhf_core.jobs.train_params import build_options
+from rlhf_core.jobs.train_params import Readers, build_options, parse_fields
 from rlhf_core.registry.service import MAX_NAME_CHARS
 from rlhf_core.vocabulary import DatasetPurpose, JobKind
 
@@ -233,20 +233,9 @@ def params_class(learner: JobKind) -> Any:
 
 def parse_policy_params(plain: Mapping[str, Any]) -> TrainPolicyParams:
     """The parameters that `to_json` wrote; InvalidInput names one that is unknown or wrong."""
-    known = [known.name for known in fields(TrainPolicyParams)]
-    unknown = sorted(set(plain) - set(known))
-    if unknown:
-        raise InvalidInput(
-            f"Unknown parameter {unknown[0]!r}: choose from {', '.join(known)}.", field=unknown[0]
-        )
-    given = dict(plain)
-    try:
-        if "learner" in given:
-            given["learner"] = JobKind(given["learner"])
-        if "rows" in given:
-            given["rows"] = parse_dataset_params(given["rows"])
-        if "rewards" in given:
-            given["rewards"] = tuple(RewardPart(**part) for part in given["rewards"])
-        return TrainPolicyParams(**given)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise InvalidInput(f"A parameter is of the wrong type: {error}.") from error
+
+    def read_rewards(parts: Any) -> tuple[RewardPart, ...]:
+        return tuple(RewardPart(**part) for part in parts)
+
+    readers: Readers = {"learner": JobKind, "rows": parse_dataset_params, "rewards": read_rewards}
+    return parse_fields(TrainPolicyParams, plain, readers)

@@ -1,10 +1,10 @@
 """What a training run of a reward model is asked for, as it is stored with the job."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from json import dumps
-from typing import Any
+from typing import Any, TypeVar
 
 from rlhf_core.dataset.params import DATASET_NAMES, DatasetParams
 from rlhf_core.dataset.params import parse_params as parse_dataset_params
@@ -13,6 +13,8 @@ from rlhf_core.errors import InvalidInput
 from rlhf_core.registry.service import MAX_NAME_CHARS, REWARD_MODEL
 from rlhf_core.vocabulary import DatasetPurpose, JobKind, ModelKind
 
+T = TypeVar("T")
+Readers = Mapping[str, Callable[[Any], Any]]
 MAX_SEEDS = 16  # `rewards.ensemble.MAX_MEMBERS`
 JUDGE_SUFFIX = "-judge"
 LEARNERS: dict[JobKind, tuple[DatasetPurpose, ...]] = {
@@ -139,19 +141,27 @@ class TrainRewardParams:
 
 def parse_train_params(plain: Mapping[str, Any]) -> TrainRewardParams:
     """The parameters that `to_json` wrote; InvalidInput names one that is unknown or wrong."""
-    known = [known.name for known in fields(TrainRewardParams)]
+    readers: Readers = {"learner": JobKind, "rows": parse_dataset_params}
+    return parse_fields(TrainRewardParams, plain, readers)
+
+
+def parse_fields(wanted: type[T], plain: Mapping[str, Any], readers: Readers) -> T:
+    """The dataclass of plain values; `readers` make a field's value of what JSON can hold.
+
+    Raises InvalidInput for a field that is unknown or of the wrong type.
+    """
+    known = [known.name for known in fields(wanted)]  # type: ignore[arg-type]
     unknown = sorted(set(plain) - set(known))
     if unknown:
         raise InvalidInput(
             f"Unknown parameter {unknown[0]!r}: choose from {', '.join(known)}.", field=unknown[0]
         )
-    given = dict(plain)
     try:
-        if "learner" in given:
-            given["learner"] = JobKind(given["learner"])
-        if "rows" in given:
-            given["rows"] = parse_dataset_params(given["rows"])
-        return TrainRewardParams(**given)
+        given = {
+            name: readers[name](value) if name in readers else value
+            for name, value in plain.items()
+        }
+        return wanted(**given)
     except (TypeError, ValueError, AttributeError) as error:
         raise InvalidInput(f"A parameter is of the wrong type: {error}.") from error
 
