@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,9 @@ import pytest
 from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.config import get_settings
 from rlhf_core.errors import Conflict, InvalidInput, NotEnoughData, NotFound, TrainingFailed
-from rlhf_core.jobs.policy_learners import suggest_rates
 from rlhf_core.jobs.policy_params import RewardPart, TrainPolicyParams, parse_policy_params
 from rlhf_core.jobs.train_policy import find_policy_under_way
 from rlhf_core.policies.base import load_policy
-from rlhf_core.policies.ppo import PpoParams
 from rlhf_core.registry.service import promote_version
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import JobKind, ModelKind
@@ -400,15 +397,3 @@ def test_death_of_one_of_two_processes_ends_the_other_with_a_sentence(
     names = [child.cmdline() for child in psutil.Process().children(recursive=True)]
     assert not any("policy_ranks" in " ".join(name) for name in names)
     assert list_models(store) == []
-
-
-def test_small_base_gets_larger_rates_unless_they_are_set(base: Path) -> None:
-    params = TrainPolicyParams(
-        learner=JobKind.TRAIN_PPO, base=str(base), rewards=(RewardPart("rule:words"),)
-    )
-    rates = suggest_rates(params, base)
-    assert rates["lr"] > 10 * PpoParams.lr
-    assert rates["value_lr"] == pytest.approx(10 * rates["lr"], rel=0.1)
-    chosen = replace(params, options={"lr": 3e-6})
-    assert set(suggest_rates(chosen, base)) == {"value_lr"}
-    assert suggest_rates(params, base / "nothing-here") == {}
