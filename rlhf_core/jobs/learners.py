@@ -70,8 +70,9 @@ class PartTracker:
         self._tracker.log(f"{self._label}: {text}" if self._label else text)
 
     def samples(self, step: int, samples: Sequence[Sample]) -> None:
-        """Show what a policy answers."""
-        self._tracker.samples(step, samples)
+        """Show what the run's own policy answers; a part's steps would be taken for the run's."""
+        if not self._label:
+            self._tracker.samples(step, samples)
 
     def should_stop(self) -> bool:
         """Whether the run was asked to end."""
