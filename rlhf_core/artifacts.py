@@ -15,7 +15,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -178,8 +178,9 @@ def _flush_one(path: Path) -> None:
 def _remove_old_leftovers(target_dir: Path) -> None:
     """Remove what killed writers of this target left behind. A day is longer than any writing."""
     for path in target_dir.parent.glob(f".{target_dir.name}.*{LEFTOVER_SUFFIX}"):
-        if time.time() - path.lstat().st_mtime > LEFTOVER_AGE_S:
-            shutil.rmtree(path, ignore_errors=True)
+        with suppress(FileNotFoundError):  # its writer has just finished
+            if time.time() - path.lstat().st_mtime > LEFTOVER_AGE_S:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _exists(target_dir: Path) -> Conflict:

@@ -41,7 +41,8 @@ from rlhf_core.jobs.policy_params import (
     TrainPolicyParams,
 )
 from rlhf_core.jobs.policy_rewards import list_rules
-from rlhf_core.jobs.train_policy import enqueue_train_policy, find_policy_under_way
+from rlhf_core.jobs.service import find_unfinished
+from rlhf_core.jobs.train_policy import enqueue_train_policy
 from rlhf_core.registry.views import ModelVersionView
 from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import DatasetPurpose, JobKind, Resource
@@ -202,7 +203,7 @@ def _show_start(
     """The estimate, what stands in the way, and the button; or the equal run under way."""
     obstacles = read_obstacles(actor, params)
     with get_store().reading() as db:
-        under_way = find_policy_under_way(db, params)
+        under_way = find_unfinished(db, params.dedup_key())
         trouble = find_worker_trouble(db, resource)
         estimate = None if obstacles else estimate_policy(db, params, num_rows=num_rows)
     if under_way is not None:

@@ -20,12 +20,12 @@ from rlhf_core.dataset.readiness import MIN_ROWS
 from rlhf_core.errors import Conflict
 from rlhf_core.jobs.heartbeats import find_worker_trouble
 from rlhf_core.jobs.kinds import RESOURCES
+from rlhf_core.jobs.service import find_unfinished
 from rlhf_core.jobs.train_params import LEARNERS
 from rlhf_core.jobs.train_reward import (
     TrainRewardParams,
     enqueue_train_reward,
     estimate_duration_s,
-    find_under_way,
 )
 from rlhf_core.registry.service import REWARD_MODEL
 from rlhf_core.store.engine import get_store
@@ -101,7 +101,7 @@ def _ask_params(learner: JobKind, rows: Rows, start: TrainRewardParams | None) -
 def _show_start(actor: Actor, params: TrainRewardParams, num_rows: int, num_prompts: int) -> None:
     """The button, or where the equal run is that is under way."""
     with get_store().reading() as db:
-        under_way = find_under_way(db, params)
+        under_way = find_unfinished(db, params.dedup_key())
         trouble = find_worker_trouble(db, RESOURCES[params.learner])
         took_s = estimate_duration_s(db, params, num_rows=num_rows, num_prompts=num_prompts)
     if under_way is not None:

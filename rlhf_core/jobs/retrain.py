@@ -31,9 +31,9 @@ from rlhf_core.jobs.retrain_params import (
     parse_retrain_params,
 )
 from rlhf_core.jobs.reward_advice import recommend_reward
-from rlhf_core.jobs.service import JobView, enqueue_job, get_job, list_jobs, retry_job
+from rlhf_core.jobs.service import JobView, enqueue_job, find_unfinished, get_job, retry_job
 from rlhf_core.jobs.train_params import LEARNERS, TrainRewardParams, parse_train_params
-from rlhf_core.jobs.train_reward import enqueue_train_reward, find_under_way
+from rlhf_core.jobs.train_reward import enqueue_train_reward
 from rlhf_core.registry.service import find_production, get_version
 from rlhf_core.store.tables import Job
 from rlhf_core.vocabulary import JobKind, JobState
@@ -60,12 +60,6 @@ def enqueue_retrain(
         dedup_key=DEDUP_KEY,
         priority=priority,
     )
-
-
-def find_retrain_under_way(db: Session) -> JobView | None:
-    """The queued or running retraining."""
-    jobs = list_jobs(db, states=[JobState.QUEUED, JobState.RUNNING], kind=JobKind.RETRAIN)
-    return jobs[0] if jobs else None
 
 
 def run_retrain(context: JobContext) -> dict[str, Any]:
@@ -127,7 +121,7 @@ class _Retraining:
             "The reward model",
             LEARNERS,
             lambda db: enqueue_train_reward(db, actor=self.context.actor, params=wanted),
-            find_same=lambda db: find_under_way(db, wanted),
+            find_same=lambda db: find_unfinished(db, wanted.dedup_key()),
             begin=0.02,
             end=end,
         )
@@ -135,7 +129,7 @@ class _Retraining:
 
     def train_policy(self) -> None:
         """Train the policy, with the reward model that was just made where one was."""
-        from rlhf_core.jobs.train_policy import enqueue_train_policy, find_policy_under_way
+        from rlhf_core.jobs.train_policy import enqueue_train_policy
 
         wanted = self._choose_policy()
         if wanted is None:
@@ -145,7 +139,7 @@ class _Retraining:
             "The policy",
             POLICY_LEARNERS,
             lambda db: enqueue_train_policy(db, actor=self.context.actor, params=wanted),
-            find_same=lambda db: find_policy_under_way(db, wanted),
+            find_same=lambda db: find_unfinished(db, wanted.dedup_key()),
             begin=0.5 if self.params.trains_reward else 0.02,
             end=0.95,
         )

@@ -233,6 +233,13 @@ def get_job(db: Session, job_id: uuid.UUID) -> JobView:
     return _view(row)
 
 
+def find_unfinished(db: Session, dedup_key: str) -> JobView | None:
+    """The queued or running job with this key, which an equal one has to wait for."""
+    where = sa.and_(Job.dedup_key == dedup_key, Job.state.in_(UNFINISHED))
+    row = db.execute(_jobs().where(where)).one_or_none()
+    return None if row is None else _view(row)
+
+
 def list_jobs(
     db: Session,
     *,
@@ -360,10 +367,7 @@ def _cancel_parts(db: Session, job_id: uuid.UUID, actor: Actor) -> None:
 
 
 def _duplicate(db: Session, dedup_key: str | None) -> Conflict:
-    query = sa.select(Job.id, Job.state).where(
-        Job.dedup_key == dedup_key, Job.state.in_(UNFINISHED)
-    )
-    other = db.execute(query).first()
+    other = find_unfinished(db, dedup_key) if dedup_key else None
     which = f"job {other.id} is {other.state.value}" if other else "another job has just begun it"
     return Conflict(f"The same work is under way ({which}): wait for it, or cancel it first.")
 

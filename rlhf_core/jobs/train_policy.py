@@ -45,19 +45,18 @@ from rlhf_core.jobs.policy_plan import Plan, find_plan, keep_plan, note_plan
 from rlhf_core.jobs.policy_ranks import learn_together
 from rlhf_core.jobs.policy_rows import PolicyRows, find_all_texts, find_policy_rows, hash_texts
 from rlhf_core.jobs.policy_speed import count_cost
-from rlhf_core.jobs.service import JobView, enqueue_job, list_jobs
+from rlhf_core.jobs.service import JobView, enqueue_job
 from rlhf_core.registry.evaluations import list_evaluations, record_evaluation
 from rlhf_core.registry.service import find_production, register_version
 from rlhf_core.registry.views import ModelVersionView, load_versions
 from rlhf_core.store.tables import Model, ModelVersion
 from rlhf_core.training import Tracker, TrainReport
-from rlhf_core.vocabulary import JobKind, JobState, ModelKind, Resource, Split
+from rlhf_core.vocabulary import JobKind, ModelKind, Resource, Split
 
 __all__ = [
     "POLICY_LEARNERS",
     "TrainPolicyParams",
     "enqueue_train_policy",
-    "find_policy_under_way",
     "parse_policy_params",
     "run_train_policy",
 ]
@@ -94,14 +93,6 @@ def enqueue_train_policy(
         resource=resource,
         priority=priority,
     )
-
-
-def find_policy_under_way(db: Session, params: TrainPolicyParams) -> JobView | None:
-    """The queued or running run with equal parameters, which a second one has to wait for."""
-    jobs = list_jobs(
-        db, states=[JobState.QUEUED, JobState.RUNNING], kind=params.learner, limit=1_000
-    )
-    return next((job for job in jobs if job.dedup_key == params.dedup_key()), None)
 
 
 def check_model_name(db: Session, name: str) -> None:

@@ -22,7 +22,7 @@ from rlhf_core.jobs.examining import describe, examine_model
 from rlhf_core.jobs.frozen_rows import find_rows
 from rlhf_core.jobs.learners import Assignment, Trained, Trainer
 from rlhf_core.jobs.model_files import clean_up, find_registered, remove_unregistered
-from rlhf_core.jobs.service import JobView, enqueue_job, list_jobs
+from rlhf_core.jobs.service import JobView, enqueue_job
 from rlhf_core.jobs.train_params import (
     JUDGE_SUFFIX,
     LEARNERS,
@@ -35,14 +35,13 @@ from rlhf_core.registry.service import register_version
 from rlhf_core.registry.views import ModelVersionView
 from rlhf_core.serving.loader import open_model
 from rlhf_core.training import TrainReport
-from rlhf_core.vocabulary import JobState, ModelKind, Resource, Split
+from rlhf_core.vocabulary import ModelKind, Resource, Split
 
 __all__ = [
     "LEARNERS",
     "TrainRewardParams",
     "enqueue_train_reward",
     "estimate_duration_s",
-    "find_under_way",
     "parse_train_params",
     "run_train_reward",
 ]
@@ -84,14 +83,6 @@ def enqueue_train_reward(
         resource=resource,
         priority=priority,
     )
-
-
-def find_under_way(db: Session, params: TrainRewardParams) -> JobView | None:
-    """The queued or running run with equal parameters, which a second one has to wait for."""
-    jobs = list_jobs(
-        db, states=[JobState.QUEUED, JobState.RUNNING], kind=params.learner, limit=1_000
-    )
-    return next((job for job in jobs if job.dedup_key == params.dedup_key()), None)
 
 
 def run_train_reward(context: JobContext) -> dict[str, Any]:

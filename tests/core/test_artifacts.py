@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,19 @@ def test_of_two_writers_of_one_place_the_second_loses(tmp_path: Path) -> None:
         write_artifact(tmp_path / "model", fill_while_another_finishes)
     open_artifact(tmp_path / "model", infos[0].manifest_sha256)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_of_eight_writers_at_once_one_wins_and_the_others_are_told_so(tmp_path: Path) -> None:
+    def write(target: Path) -> str:
+        try:
+            return write_artifact(target, fill).manifest_sha256
+        except Conflict:
+            return "lost"
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(20):
+            told = list(pool.map(write, [tmp_path / f"model-{number}"] * 8))
+            assert told.count("lost") == 7
 
 
 def test_failing_fill_leaves_nothing(tmp_path: Path) -> None:

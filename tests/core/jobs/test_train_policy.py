@@ -16,7 +16,7 @@ from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.config import get_settings
 from rlhf_core.errors import Conflict, InvalidInput, NotEnoughData, NotFound, TrainingFailed
 from rlhf_core.jobs.policy_params import RewardPart, TrainPolicyParams, parse_policy_params
-from rlhf_core.jobs.train_policy import find_policy_under_way
+from rlhf_core.jobs.service import find_unfinished
 from rlhf_core.policies.base import load_policy
 from rlhf_core.registry.service import promote_version
 from rlhf_core.store.engine import Store
@@ -232,7 +232,7 @@ def test_equal_runs_wait_for_each_other_and_parameters_survive_the_database(
         enqueue_policy(store, base)
     params = parse_policy_params(job.params)
     with store.reading() as db:
-        found = find_policy_under_way(db, params)
+        found = find_unfinished(db, params.dedup_key())
     assert found is not None
     assert found.id == job.id
     assert parse_policy_params(json.loads(json.dumps(params.to_json()))) == params

@@ -19,8 +19,9 @@ from rlhf_core.dataset.service import freeze_version, load_rows
 from rlhf_core.dataset.service import list_versions as list_dataset_versions
 from rlhf_core.errors import Conflict, InvalidInput, NotEnoughData, NotFound, TrainingFailed
 from rlhf_core.jobs import service
+from rlhf_core.jobs.service import find_unfinished
 from rlhf_core.jobs.train_params import TrainRewardParams, parse_train_params
-from rlhf_core.jobs.train_reward import estimate_duration_s, find_under_way
+from rlhf_core.jobs.train_reward import estimate_duration_s
 from rlhf_core.registry.evaluations import list_evaluations
 from rlhf_core.serving.loader import load_version
 from rlhf_core.store.engine import Store
@@ -253,8 +254,8 @@ def test_equal_request_is_refused_while_one_is_under_way(store: Store) -> None:
         enqueue(store, options={"seed": 1})
     enqueue(store, options={"seed": 2})
     with store.reading() as db:
-        under_way = find_under_way(db, TrainRewardParams(options={"seed": 1}))
-        assert find_under_way(db, TrainRewardParams(options={"seed": 3})) is None
+        under_way = find_unfinished(db, TrainRewardParams(options={"seed": 1}).dedup_key())
+        assert find_unfinished(db, TrainRewardParams(options={"seed": 3}).dedup_key()) is None
     assert under_way is not None
     assert under_way.id == job.id
 
