@@ -28,11 +28,28 @@ class RevisionKind(StrEnum):
     RESTORE = "restore"
 
 
+class QueueSubject(StrEnum):
+    """What the raters of a queue judge."""
+
+    COMPLETIONS = "completions"
+    STEPS = "steps"
+    COMPARISONS = "comparisons"
+
+
 class QueueOrder(StrEnum):
     """How a rating queue picks the next item."""
 
     OLDEST_FIRST = "oldest_first"
     INFORMATIVE = "informative"
+
+
+class RatingState(StrEnum):
+    """How far an interaction is rated: what a queue can be made from."""
+
+    UNRATED = "unrated"
+    NEEDS_SECOND = "needs_second"
+    RATED = "rated"
+    DISPUTED = "disputed"
 
 
 class QueueItemKind(StrEnum):
@@ -131,6 +148,7 @@ class JobKind(StrEnum):
     TRAIN_GRPO = "train_grpo"
     TRAIN_PPO = "train_ppo"
     DISTIL = "distil"
+    JOIN = "join"
     EVALUATE = "evaluate"
     EVALUATE_POLICY = "evaluate_policy"
     RETRAIN = "retrain"

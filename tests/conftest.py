@@ -2,16 +2,15 @@
 
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from rlhf_core.config import get_settings
 from rlhf_core.store import migrate
 from rlhf_core.store.engine import Store, get_store
+from tests.postgres_databases import PostgresDatabases, postgres_url
 from tests.postgres_server import find_binaries, run_postgres
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -56,27 +55,10 @@ def postgres_socket() -> Iterator[str]:
         yield socket
 
 
-def postgres_url(socket: str, database: str) -> str:
-    """The SQLAlchemy URL of a database of the test server."""
-    return f"postgresql+psycopg://postgres@/{database}?host={socket}"
-
-
-def run_on_server(socket: str, statement: str) -> None:
-    """Run one statement outside a transaction."""
-    engine = sa.create_engine(postgres_url(socket, "postgres"), isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql(statement)
-    engine.dispose()
-
-
 @pytest.fixture(scope="session")
-def postgres_template(postgres_socket: str) -> str:
-    """The name of a migrated, empty database. Tests clone it."""
-    run_on_server(postgres_socket, "CREATE DATABASE template_rlhf")
-    store = Store(postgres_url(postgres_socket, "template_rlhf"))
-    migrate.upgrade(store)
-    store.close()
-    return "template_rlhf"
+def postgres_databases(postgres_socket: str) -> PostgresDatabases:
+    """The migrated databases of that server."""
+    return PostgresDatabases(postgres_socket)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
@@ -88,12 +70,10 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         shutil.copy(request.getfixturevalue("sqlite_template"), data_dir / "rlhf.db")
         yield f"sqlite:///{data_dir / 'rlhf.db'}"
         return
-    socket = request.getfixturevalue("postgres_socket")
-    template = request.getfixturevalue("postgres_template")
-    name = f"t_{uuid.uuid4().hex}"
-    run_on_server(socket, f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield postgres_url(socket, name)
-    run_on_server(socket, f"DROP DATABASE {name} WITH (FORCE)")
+    databases: PostgresDatabases = request.getfixturevalue("postgres_databases")
+    name = databases.take()
+    yield postgres_url(databases.socket, name)
+    databases.give_back(name)
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ class Permission(StrEnum):
     SCORE = "score"
     IMPORT_DATA = "import_data"
     EXPORT_DATA = "export_data"
+    MANAGE_QUEUES = "manage_queues"
+    ADJUDICATE = "adjudicate"
     MANAGE_DATASETS = "manage_datasets"
     RUN_JOBS = "run_jobs"
     READ_MODELS = "read_models"
@@ -27,11 +29,17 @@ class Permission(StrEnum):
 
 
 _RATER = frozenset({Permission.RATE, Permission.READ_INTERACTIONS})
-_ANALYST = _RATER | {Permission.READ_ANALYTICS, Permission.READ_MODELS, Permission.EXPORT_DATA}
+_ANALYST = _RATER | {
+    Permission.READ_ANALYTICS,
+    Permission.READ_MODELS,
+    Permission.EXPORT_DATA,
+    Permission.ADJUDICATE,
+}
 _TRAINER = _ANALYST | {
     Permission.WRITE_INTERACTIONS,
     Permission.SCORE,
     Permission.IMPORT_DATA,
+    Permission.MANAGE_QUEUES,
     Permission.MANAGE_DATASETS,
     Permission.RUN_JOBS,
     Permission.PROMOTE_MODELS,

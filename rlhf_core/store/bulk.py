@@ -1,14 +1,14 @@
 """Many rows at once: prepared tuples straight to the driver, COPY on PostgreSQL.
 
 The values are what both databases read alike: ids as 32 hexadecimal digits, moments as
-`YYYY-MM-DD HH:MM:SS.ffffff` in UTC, JSON as text, truth as 0 and 1. A row that breaks a UNIQUE
+`clock.to_moment_text` writes them, JSON as text, truth as 0 and 1. A row that breaks a UNIQUE
 raises; the caller looks for known rows first and tries its transaction again after a race.
 """
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -27,6 +27,7 @@ BULK_PRAGMAS = (
     # to have every row checked again takes a tenth of the time.
     "foreign_keys=OFF",
 )
+SQLITE_VARIABLES = 999  # of a statement, in any build
 LOOKUP_SIZE = 5_000
 RACES = {"23505", "40P01", "40001"}  # unique violation, deadlock, serialisation failure
 
@@ -66,9 +67,8 @@ def insert_rows(
     names = ", ".join(f'"{name}"' for name in columns)
     connection = db.connection()
     if connection.dialect.name == "sqlite":
-        marks = ", ".join("?" * len(columns))
-        statement = f'INSERT INTO "{table}" ({names}) VALUES ({marks})'  # noqa: S608 - our own names
-        connection.exec_driver_sql(statement, rows)
+        start = f'INSERT OR ROLLBACK INTO "{table}" ({names}) VALUES '  # noqa: S608 - our own names
+        _insert_together(connection, start, rows)
         return
     connection.exec_driver_sql("SET LOCAL TIME ZONE 'UTC'")
     _copy_rows(
@@ -81,13 +81,35 @@ def _without_empty_columns(
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Leave out what is None in all rows: sqlite3 takes longer to bind a None than a text."""
     filled = [
-        n for n, values in enumerate(zip(*rows, strict=True)) if any(v is not None for v in values)
+        n
+        for n, values in enumerate(zip(*rows, strict=True))
+        if values[0] is not None or values.count(None) < len(values)
     ]
     names = [columns[n] for n in filled]
     if len(filled) == len(columns):
         return names, list(rows)
     take = itemgetter(*filled)
     return names, [take(row) for row in rows]
+
+
+def _insert_together(
+    connection: sa.Connection, start: str, rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Many rows a statement, which takes half the time of one each.
+
+    OR ROLLBACK: the whole transaction is lost when a row breaks a rule, as the caller wants it; to
+    be able to take back the statement alone, SQLite would first copy each page that it changes.
+    """
+    mark = f"({', '.join('?' * len(rows[0]))})"
+    at_once = max(1, SQLITE_VARIABLES // len(rows[0]))
+    whole = len(rows) // at_once * at_once
+    together = [
+        tuple(chain.from_iterable(rows[at : at + at_once])) for at in range(0, whole, at_once)
+    ]
+    if together:
+        connection.exec_driver_sql(start + ", ".join([mark] * at_once), together)
+    if whole < len(rows):
+        connection.exec_driver_sql(start + mark, list(rows[whole:]))
 
 
 def _copy_rows(driver: Any, statement: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -105,17 +127,6 @@ def is_race(error: BaseException) -> bool:
     """Whether another writer was first (PostgreSQL): roll back, look again, try again."""
     original = getattr(error, "orig", None) or error
     return getattr(original, "sqlstate", None) in RACES
-
-
-def to_moment_text(moment: datetime) -> str:
-    """An aware moment as both databases read it.
-
-    Raises:
-        OverflowError: it lies outside the years 1 to 9999 in UTC.
-    """
-    if moment.tzinfo is not UTC:
-        moment = moment.astimezone(UTC)
-    return moment.isoformat(" ", "microseconds")[:26]
 
 
 def find_rows(

@@ -22,8 +22,8 @@ from rlhf_core.store import migrate
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Interaction
 from rlhf_core.vocabulary import Role
-from tests.conftest import postgres_url, run_on_server
 from tests.live_server import SECRET_KEY, LiveServer, find_free_port, run_server
+from tests.postgres_databases import postgres_url, run_on_server
 
 
 def until(fact: Callable[[], object], seconds: float = 60.0) -> None:

@@ -6,11 +6,13 @@ from rlhf_core.store.tables.datasets import Dataset, DatasetMember, DatasetVersi
 from rlhf_core.store.tables.feedback import (
     Attachment,
     Comparison,
+    ComparisonRevision,
     Feedback,
     FeedbackAspect,
     FeedbackRevision,
     FeedbackSpan,
     Rater,
+    UnsentText,
 )
 from rlhf_core.store.tables.interactions import Event, Interaction, ReasoningStep
 from rlhf_core.store.tables.jobs import Job, JobLogLine, JobMetric, JobSample, Schedule, Worker
@@ -47,6 +49,7 @@ __all__ = [
     "Attachment",
     "AuditEvent",
     "Comparison",
+    "ComparisonRevision",
     "Consent",
     "Dataset",
     "DatasetMember",
@@ -84,5 +87,6 @@ __all__ = [
     "StepRollup",
     "StoreFact",
     "Token",
+    "UnsentText",
     "Worker",
 ]

@@ -12,6 +12,7 @@ from rlhf_core.store.base import (
     closed_set,
     created_moment,
     foreign,
+    growing_set,
     index_where_given,
     primary_id,
 )
@@ -38,6 +39,7 @@ class Feedback(Base):
 
     At most one current row a rater, target and `occasion` (0; 1, 2, ... when an item is shown
     again on purpose). A withdrawn row stays, with `withdrawn_at` set. `revision` counts changes.
+    Rows that one action made together share a `bulk_id`.
     """
 
     __tablename__ = "feedback"
@@ -90,6 +92,7 @@ class Feedback(Base):
         "rating_queues.id", ondelete="SET NULL", nullable=True, index=False
     )
     extra: Mapped[Json | None]
+    bulk_id: Mapped[uuid.UUID | None]
     revision: Mapped[int] = mapped_column(default=0)
     occurred_at: Mapped[datetime] = mapped_column(index=True)
     created_at: Mapped[datetime] = created_moment()
@@ -144,6 +147,23 @@ class FeedbackRevision(Base):
     )
     changed_at: Mapped[datetime] = created_moment()
     undoes: Mapped[int | None]
+    bulk_id: Mapped[uuid.UUID | None]
+
+
+class UnsentText(Base):
+    """What a rater typed and has not sent: `field` is "comment" or "correction"."""
+
+    __tablename__ = "unsent_texts"
+
+    rater_id: Mapped[uuid.UUID] = mapped_column(
+        sa.ForeignKey("raters.id", ondelete="CASCADE"), primary_key=True
+    )
+    interaction_id: Mapped[uuid.UUID] = mapped_column(
+        sa.ForeignKey("interactions.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+    field: Mapped[str] = mapped_column(sa.String(32), primary_key=True)
+    content: Mapped[str] = mapped_column(sa.Text)
+    updated_at: Mapped[datetime] = created_moment()
 
 
 class Attachment(Base):
@@ -189,6 +209,25 @@ class Comparison(Base):
         "rating_queues.id", ondelete="SET NULL", nullable=True
     )
     extra: Mapped[Json | None]
+    revision: Mapped[int] = mapped_column(default=0, server_default="0")
     occurred_at: Mapped[datetime] = mapped_column(index=True)
     created_at: Mapped[datetime] = created_moment()
     withdrawn_at: Mapped[datetime | None]
+
+
+class ComparisonRevision(Base):
+    """What a comparison held before a change, as `FeedbackRevision` for feedback."""
+
+    __tablename__ = "comparison_revisions"
+    __table_args__ = (sa.UniqueConstraint("comparison_id", "revision"),)
+
+    id: Mapped[uuid.UUID] = primary_id()
+    comparison_id: Mapped[uuid.UUID] = foreign("comparisons.id", ondelete="CASCADE", index=False)
+    revision: Mapped[int]
+    kind: Mapped[RevisionKind] = mapped_column(growing_set(RevisionKind))
+    before: Mapped[Json]
+    changed_by: Mapped[uuid.UUID | None] = foreign(
+        "accounts.id", ondelete="SET NULL", nullable=True
+    )
+    changed_at: Mapped[datetime] = created_moment()
+    undoes: Mapped[int | None]

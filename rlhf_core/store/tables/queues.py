@@ -13,6 +13,7 @@ from rlhf_core.store.base import (
     closed_set,
     created_moment,
     foreign,
+    growing_set,
     primary_id,
 )
 from rlhf_core.vocabulary import (
@@ -20,6 +21,7 @@ from rlhf_core.vocabulary import (
     AssignmentState,
     QueueItemKind,
     QueueOrder,
+    QueueSubject,
 )
 
 
@@ -36,6 +38,11 @@ class RatingQueue(Base):
     id: Mapped[uuid.UUID] = primary_id()
     name: Mapped[str] = mapped_column(sa.String(200), unique=True)
     instructions: Mapped[str | None] = mapped_column(sa.Text)
+    subject: Mapped[QueueSubject] = mapped_column(
+        growing_set(QueueSubject),
+        default=QueueSubject.COMPLETIONS,
+        server_default=QueueSubject.COMPLETIONS.value,
+    )
     filters: Mapped[Json | None]
     aspects: Mapped[JsonList | None]
     order: Mapped[QueueOrder] = mapped_column(
@@ -67,18 +74,46 @@ class RatingQueueMember(Base):
     )
 
 
+IS_ONE = sa.text("other_interaction_id IS NULL")
+IS_PAIR = sa.text("other_interaction_id IS NOT NULL")
+
+
 class RatingQueueItem(Base):
-    """An interaction in a queue, with the probability with which it was chosen."""
+    """An interaction in a queue, with the probability with which it was chosen.
+
+    In a queue of comparisons a pair of them: `interaction_id` has the lower id of the two.
+    """
 
     __tablename__ = "rating_queue_items"
     __table_args__ = (
-        sa.UniqueConstraint("queue_id", "interaction_id", "kind"),
+        sa.Index(
+            "uq_rating_queue_items_one",
+            "queue_id",
+            "interaction_id",
+            "kind",
+            unique=True,
+            sqlite_where=IS_ONE,
+            postgresql_where=IS_ONE,
+        ),
+        sa.Index(
+            "uq_rating_queue_items_pair",
+            "queue_id",
+            "interaction_id",
+            "other_interaction_id",
+            "kind",
+            unique=True,
+            sqlite_where=IS_PAIR,
+            postgresql_where=IS_PAIR,
+        ),
         sa.Index("ix_rating_queue_items_order", "queue_id", "priority"),
     )
 
     id: Mapped[uuid.UUID] = primary_id()
     queue_id: Mapped[uuid.UUID] = foreign("rating_queues.id", ondelete="CASCADE", index=False)
     interaction_id: Mapped[uuid.UUID] = foreign("interactions.id", ondelete="CASCADE")
+    other_interaction_id: Mapped[uuid.UUID | None] = foreign(
+        "interactions.id", ondelete="CASCADE", nullable=True
+    )
     kind: Mapped[QueueItemKind] = mapped_column(
         closed_set(QueueItemKind), default=QueueItemKind.NORMAL
     )

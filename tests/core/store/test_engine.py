@@ -11,7 +11,7 @@ from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Account, StoreFact
 from rlhf_core.store.upsert import insert_if_absent
 from rlhf_core.vocabulary import Role
-from tests.conftest import run_on_server
+from tests.postgres_databases import run_on_server
 
 
 def run_at_once(count: int, work: Callable[[int], None]) -> list[Exception]:

@@ -16,12 +16,12 @@ from rlhf_core.store import migrate
 from rlhf_core.store.base import Base
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Interaction
-from tests.conftest import postgres_url, run_on_server
 from tests.core.registry.world import make_version
 from tests.learning.rated import add_interaction
+from tests.postgres_databases import postgres_url, run_on_server
 
 ROOT = Path(__file__).resolve().parents[3]
-HEAD = "0003"
+HEAD = "0004"
 DBOS_TABLES = {"queues", "notifications", "streams", "operation_outputs", "application_versions"}
 
 
@@ -117,7 +117,7 @@ def test_newer_schema_is_refused(store: Store) -> None:
 
 
 def test_unknown_revision_is_a_sentence_and_leaves_foreign_keys_on(store: Store) -> None:
-    with pytest.raises(InvalidInput, match=r"'nonsense'.*0003, 0002, 0001 and base"):
+    with pytest.raises(InvalidInput, match=r"'nonsense'.*0004, 0003, 0002, 0001 and base"):
         migrate.downgrade(store, "nonsense")
     assert migrate.check(store) == HEAD
     if store.is_sqlite:
