@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 PRECISIONS: tuple[PrecisionName, ...] = ("auto", "fp32", "bf16", "fp16")
+FLOAT32_ATTENTION = "sdpa_in_float32"
 HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
 HUB_UNUSED = ["onnx/*", "openvino/*"]
 TOKENIZER_FILES = (
@@ -178,6 +179,52 @@ def choose_precision(name: PrecisionName, device: "torch.device") -> Precision:
             name = "bf16" if _has_native_bf16() else "fp32"
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     return Precision(name=name, dtype=dtypes[name], needs_scaler=name == "fp16")
+
+
+@contextmanager
+def float32_attention(model: Any, *, is_on: bool) -> Iterator[None]:
+    """Run the attention of a model in float32 within a 16-bit step, where `is_on`.
+
+    A CPU goes back through attention in bfloat16 twice as slowly as in float32; all else is
+    quicker in 16 bits. A model that has no such attention to choose from stays as it is.
+    """
+    before = getattr(model.config, "_attn_implementation", None)
+    if not is_on or before != "sdpa":
+        yield
+        return
+    _register_float32_attention()
+    model.set_attn_implementation(FLOAT32_ATTENTION)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+def _register_float32_attention() -> None:
+    """Name the attention to transformers; once more does no harm."""
+    import torch
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+    def attend(
+        module: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        **options: Any,
+    ) -> tuple[torch.Tensor, None]:
+        if attention_mask is not None and attention_mask.is_floating_point():
+            attention_mask = attention_mask.float()
+        with torch.autocast(query.device.type, enabled=False):
+            mixed, _ = sdpa_attention_forward(
+                module, query.float(), key.float(), value.float(), attention_mask, **options
+            )
+        return mixed.to(query.dtype), None
+
+    AttentionInterface.register(FLOAT32_ATTENTION, attend)
+    AttentionMaskInterface.register(FLOAT32_ATTENTION, sdpa_mask)
 
 
 @contextmanager

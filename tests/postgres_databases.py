@@ -6,6 +6,7 @@ that what a process keeps by address never passes from one test to the next.
 """
 
 import uuid
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 
@@ -17,6 +18,8 @@ SHAPE = """SELECT (SELECT count(*) FROM pg_class), (SELECT count(*) FROM pg_cons
     (SELECT count(*) FROM pg_namespace), (SELECT version_num FROM alembic_version),
     (SELECT count(*) FROM pg_db_role_setting AS s JOIN pg_database AS d ON d.oid = s.setdatabase
      WHERE d.datname = current_database())"""
+TABLES = """SELECT quote_ident(schemaname) || '.' || quote_ident(tablename) FROM pg_tables
+    WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"""
 END_OTHERS = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()"""
 
@@ -45,14 +48,9 @@ class PostgresDatabases:
         migrate.upgrade(store)
         with store.engine.connect() as connection:
             self.shape = connection.exec_driver_sql(SHAPE).one()
-            tables = connection.exec_driver_sql(
-                "SELECT tablename FROM pg_tables WHERE schemaname = 'public' "
-                "AND tablename <> 'alembic_version'"
-            )
-            self.find_filled = " UNION ALL ".join(
-                f"SELECT '{name}' WHERE EXISTS (SELECT 1 FROM {name})"  # noqa: S608
-                for (name,) in tables
-            )
+            tables = connection.exec_driver_sql(TABLES).scalars().all()
+            filled = set(connection.exec_driver_sql(find_filled(tables)).scalars())
+        self.find_filled = find_filled([table for table in tables if table not in filled])
         store.close()
 
     def take(self) -> str:
@@ -85,13 +83,21 @@ class PostgresDatabases:
                     return False
                 # the order of foreign keys does not matter where nothing stays
                 connection.exec_driver_sql("SET session_replication_role = replica")
-                for (table,) in connection.exec_driver_sql(self.find_filled).all():
+                for table in connection.exec_driver_sql(self.find_filled).scalars().all():
                     connection.exec_driver_sql(f"DELETE FROM {table}")  # noqa: S608
                 return not connection.exec_driver_sql(self.find_filled).all()
         except sa.exc.DBAPIError:  # not even its revision is there
             return False
         finally:
             engine.dispose()
+
+
+def find_filled(tables: Sequence[str]) -> str:
+    """The query for those of the tables that hold rows."""
+    return " UNION ALL ".join(
+        f"SELECT '{name}' WHERE EXISTS (SELECT 1 FROM {name})"  # noqa: S608
+        for name in tables
+    )
 
 
 def _connect(socket: str, database: str) -> sa.Engine:

@@ -252,6 +252,20 @@ MORE: tuple[Option, ...] = (
         "Gradient checkpointing: less memory, about a third more time.",
     ),
     Option(
+        "sharding",
+        "Weights over several processes",
+        "Dealt (FSDP2): for models that are too large for one device.",
+        choices=("none", "fsdp2"),
+        names=("each has all", "dealt"),
+    ),
+    Option(
+        "generator",
+        "Sampled by",
+        "vLLM is quicker on a GPU, where it is installed.",
+        choices=("own", "vllm"),
+        names=("own", "vLLM"),
+    ),
+    Option(
         "merge_adapter",
         "Add the adapter to the weights",
         "Off: the result is the LoRA adapter alone, small and in need of its base.",

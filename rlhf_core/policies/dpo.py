@@ -14,6 +14,7 @@ from rlhf_core.errors import NotEnoughData
 from rlhf_core.examples import PreferencePair
 from rlhf_core.policies.conversations import split_groups
 from rlhf_core.policies.processes import open_processes
+from rlhf_core.policies.trl_best import evaluation_settings
 from rlhf_core.policies.trl_glue import find_settings, open_kit, run_trainer
 from rlhf_core.policies.trl_params import LearnerParams
 from rlhf_core.policies.trl_rows import MOST_HELD_OUT, Encoder, count_steps, table
@@ -29,13 +30,15 @@ class DpoParams(LearnerParams):
     a pair's margin (rating points) is the offset by which beta times the log-ratio of the chosen
     answer is to lead the rejected one's; in training `accuracy` counts pairs that do, the held-out
     `eval_accuracy` those that lead at all. `held_out_percent` of the prompts are learned nothing
-    from and judged after each epoch (0: none).
+    from and judged after each epoch, four times at least (0: none): `keep_best` keeps the policy
+    with the lowest loss on them, else the last one.
     """
 
     epochs: int = 1
     beta: float = 0.1
     margin_weight: float = 0.1
     held_out_percent: float = 10.0
+    keep_best: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,7 +81,7 @@ def train_dpo(
         steps = count_steps(len(pairs), kit, params.epochs)
         settings = find_settings(kit, work_dir, steps=steps)
         if judged:
-            settings |= {"eval_strategy": "steps", "eval_steps": steps // params.epochs}
+            settings |= evaluation_settings(steps, params.epochs)
         config = DPOConfig(
             **settings, beta=params.beta, max_length=None, precompute_ref_log_probs=True
         )
@@ -94,6 +97,7 @@ def train_dpo(
             out_dir=out_dir,
             work_dir=work_dir,
             metrics=encoder.counts() | {"num_held_out": float(len(judged))},
+            best_by="eval_loss" if judged and params.keep_best else None,
         )
 
 

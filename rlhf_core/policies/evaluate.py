@@ -33,6 +33,7 @@ from rlhf_core.training import Sample, Tracker, require_between, require_choice
 OPENING_WORDS = 3
 NGRAMS = (1, 2, 3)
 PRODUCTION = "production"
+SHOWN_SAMPLES = 8
 REFUSAL_CHARACTERS = 200
 REFUSAL = re.compile(
     r"\b(?:i(?:'m| am)(?: very| so)? sorry,? but|i (?:can(?:'|no)t|will not|won't|am not able to"
@@ -342,7 +343,7 @@ def _show(
                     reference=judged[names[0]].answers.texts[place],
                     reward=judged[name].rewards[place],
                 )
-                for place in places
+                for place in places[:SHOWN_SAMPLES]
             ],
         )
     return tuple(

@@ -74,7 +74,7 @@ def sample(
     ends = torch.tensor(list(end_ids), device=device)
     order = sorted(range(num_rows), key=lambda row: (len(prompts[row]), row))
     at_once = ROWS_AT_ONCE_CPU if device.type == "cpu" else ROWS_AT_ONCE_GPU
-    with torch.inference_mode():
+    with policy.together("policy"), torch.inference_mode():
         for start in range(0, num_rows, at_once):
             rows = order[start : start + at_once]
             _sample_together(policy, rows, found, uniforms, ends, temperature, with_values)

@@ -14,6 +14,7 @@ from rlhf_core.errors import NotEnoughData
 from rlhf_core.examples import UnpairedPreference
 from rlhf_core.policies.conversations import split_groups
 from rlhf_core.policies.processes import open_processes
+from rlhf_core.policies.trl_best import evaluation_settings
 from rlhf_core.policies.trl_glue import find_settings, open_kit, run_trainer
 from rlhf_core.policies.trl_params import LearnerParams
 from rlhf_core.policies.trl_rows import MOST_HELD_OUT, Encoder, count_steps, table
@@ -28,8 +29,9 @@ class KtoParams(LearnerParams):
     `bad_weight` weigh the losses of good and of bad answers; None as `good_weight` makes the two
     kinds count alike over all rows. The KL to the base is estimated within each micro-batch from
     prompts with another row's answer: `micro_batch_size` must be 2 or more, and more is steadier.
-    `held_out_percent` of the prompts are learned nothing from and judged after each epoch (0:
-    none).
+    `held_out_percent` of the prompts are learned nothing from and judged after each epoch,
+    four times at least (0: none): `keep_best` keeps the policy with the lowest loss on them, else
+    the last one.
     """
 
     epochs: int = 1
@@ -37,6 +39,7 @@ class KtoParams(LearnerParams):
     good_weight: float | None = None
     bad_weight: float = 1.0
     held_out_percent: float = 10.0
+    keep_best: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -90,7 +93,7 @@ def train_kto(
         steps = count_steps(len(answers), kit, params.epochs)
         settings = find_settings(kit, work_dir, steps=steps)
         if judged:
-            settings |= {"eval_strategy": "steps", "eval_steps": steps // params.epochs}
+            settings |= evaluation_settings(steps, params.epochs)
         kit.tracker.log(
             f"{num_good} good and {len(answers) - num_good} bad answers, good ones weighed "
             f"{good_weight:.2f} and bad ones {params.bad_weight:.2f}."
@@ -114,6 +117,7 @@ def train_kto(
             work_dir=work_dir,
             metrics=encoder.counts()
             | {"num_held_out": float(len(judged)), "good_weight": float(good_weight)},
+            best_by="eval_loss" if judged and params.keep_best else None,
         )
 
 

@@ -73,8 +73,13 @@ class Narrowed:
             return False  # a part of another make: it takes or gives something else
 
 
+def find_layers(trunk: Any) -> list[Any]:
+    """The layers of a trunk, by transformers' usual names; none where it has others."""
+    layers = getattr(trunk, "layers", None)
+    return list((getattr(trunk, "h", None) if layers is None else layers) or [])
+
+
 def _find_part(trunk: Any) -> Any:
     """The feed-forward part of the last layer, where transformers' usual names have one."""
-    layers = getattr(trunk, "layers", None)
-    layers = getattr(trunk, "h", None) if layers is None else layers
-    return getattr(layers[-1], "mlp", None) if layers is not None and len(layers) else None
+    layers = find_layers(trunk)
+    return getattr(layers[-1], "mlp", None) if layers else None

@@ -21,7 +21,7 @@ import numpy as np
 from rlhf_core.errors import TrainingFailed
 from rlhf_core.examples import PromptOnly
 from rlhf_core.policies.audit import make_audit
-from rlhf_core.policies.generate import Sampled, sample
+from rlhf_core.policies.generate import Sampled
 from rlhf_core.policies.guards import check_norm, check_step, check_update
 from rlhf_core.policies.logprobs import cut_tokens, token_logprobs
 from rlhf_core.policies.network import ActorCritic
@@ -37,6 +37,7 @@ from rlhf_core.policies.prompts import batch_places
 from rlhf_core.policies.rewards_glue import RewardFunction, StepRewardFunction
 from rlhf_core.policies.scoring import (
     Rewards,
+    answer_prompts,
     cut_rows,
     draw_uniforms,
     place_steps,
@@ -138,14 +139,7 @@ def roll_out(
     own = slice(processes.rank, None, processes.count)
     places = batch_places(len(setup.prompts), progress.update, params.batch_size, params.seed)[own]
     with clock.generation():
-        sampled = sample(
-            policy,
-            [setup.prompts.ids[place] for place in places],
-            draw_uniforms(params, progress.update)[own],
-            temperature=params.temperature,
-            end_ids=setup.end_ids,
-            with_values=policy.critic is None,
-        )
+        sampled = answer_prompts(setup, places, draw_uniforms(params, progress.update)[own])
     texts = [setup.prompts.texts[place] for place in places]
     completions = setup.decode(sampled)
     scored = reward_texts(setup, texts, completions, rewards)
@@ -232,7 +226,7 @@ def backward(setup: Setup, rollout: Rollout, rows: list[int]) -> dict[str, float
     num_tokens = setup.processes.sums([sum(lengths[row] for row in rows)])[0]
     sums = torch.zeros(len(STEP_FIGURES), dtype=torch.float64, device=setup.device)
     parts = cut_rows(sampled.prompts, lengths, rows, params.micro_batch_size, setup.device)
-    for some in parts:
+    for some in policy.in_step(parts, setup.processes):
         real = sampled.mask[some]
         answers = ([sampled.prompts[row] for row in some], sampled.tokens[some],
                    [lengths[row] for row in some])  # fmt: skip

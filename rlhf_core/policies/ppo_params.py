@@ -8,6 +8,8 @@ from rlhf_core.training import require, require_between, require_choice
 
 Critic = Literal["shared", "separate"]
 Schedule = Literal["constant", "linear"]
+Sharding = Literal["none", "fsdp2"]
+Generator = Literal["own", "vllm"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class PpoParams:
     answer), and entropy, length, or share of answers that end by themselves, below
     `min_entropy_share`, `min_length_share` or `min_eos_share` of the first update's for `patience`
     updates on end (0: not guarded).
+
+    Of several processes each has all weights (`sharding` none), or an even part of them and of what
+    is learned from (fsdp2: for models that are too large for one device; fp32 or bf16). Answers are
+    sampled by our own `generator`, or by vllm where that is installed, on a GPU, with `sharding`
+    none: quicker there, but two runs are no more alike to the bit.
 
     `sample_every` updates (0: never), four fixed prompts are answered for the report. Where a
     held-out judge is given, `keep_best` keeps the policy that it likes most, else the last one.
@@ -81,6 +88,8 @@ class PpoParams:
     merge_adapter: bool = True
     precision: PrecisionName = "auto"
     gradient_checkpointing: bool = False
+    sharding: Sharding = "none"
+    generator: Generator = "own"
     seed: int = 0
     checkpoint_every: int = 10
     sample_every: int = 10
@@ -97,6 +106,8 @@ class PpoParams:
         require_choice(self, "critic", ("shared", "separate"))
         require_choice(self, "schedule", ("constant", "linear"))
         require_choice(self, "precision", PRECISIONS)
+        require_choice(self, "sharding", ("none", "fsdp2"))
+        require_choice(self, "generator", ("own", "vllm"))
         for name, low, high in _RANGES:
             require_between(self, name, low, high)
         for name, high in _POSITIVE:
@@ -104,6 +115,8 @@ class PpoParams:
                 require_between(self, name, 0.0, high, above=True)
         if self.missing_eos_penalty is not None:
             require_between(self, "missing_eos_penalty", 0.0, 1e6)
+        require(self.generator == "own" or self.sharding == "none", "generator", self.generator,
+                 "own with sharding fsdp2: vllm needs all weights in each process")  # fmt: skip
         require(self.num_mini_batches <= self.batch_size, "num_mini_batches",
                  self.num_mini_batches, f"at most batch_size ({self.batch_size})")  # fmt: skip
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from rlhf_core.checkpoints import remove_checkpoints
 from rlhf_core.errors import TrainingFailed, Unavailable
 from rlhf_core.policies.generate import Sampled, sample
-from rlhf_core.policies.network import TRAINED
+from rlhf_core.policies.network import TRAINED, ActorCritic
+from rlhf_core.policies.network_build import load_model
 from rlhf_core.policies.ppo_peak import remove_candidates
 from rlhf_core.policies.ppo_setup import Setup, write_together
 from rlhf_core.policies.ppo_state import PpoProgress
@@ -188,7 +189,8 @@ def finish(
     The metrics are means of up to ten updates around the policy that is written.
     """
     setup.tracker.progress(0.99, "Writing the policy")
-    write_together(setup, lambda: _save(setup, out_dir))
+    model = _model_to_write(setup)
+    write_together(setup.processes, lambda: _save(setup, model, out_dir))
     if setup.processes.is_first:
         remove_checkpoints(work_dir)
         remove_candidates(work_dir)
@@ -236,12 +238,25 @@ def finish(
     )
 
 
-def _save(setup: Setup, out_dir: Path) -> None:
+def _model_to_write(setup: Setup) -> Any:
+    """The trained model; where its weights are dealt, a whole one in the first process alone."""
+    policy = setup.policy
+    if not policy.is_dealt:
+        return policy.model
+    is_first = setup.processes.is_first
+    weights = policy.whole_weights(keep=is_first)
+    if not is_first:
+        return None
+    whole = ActorCritic(load_model(setup.base, setup.params, setup.precision.dtype))
+    whole.fill(weights)
+    return whole.model
+
+
+def _save(setup: Setup, model: Any, out_dir: Path) -> None:
     """Write the policy as transformers (or, with an adapter alone, peft) opens it."""
     policy, params = setup.policy, setup.params
     try:
         with quiet_transformers():
-            model = policy.model
             if policy.is_adapted and params.merge_adapter:
                 model = model.merge_and_unload()
             if policy.is_adapted and not params.merge_adapter:

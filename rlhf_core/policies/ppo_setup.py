@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from rlhf_core.checkpoints import find_checkpoint, save_checkpoint
 from rlhf_core.errors import InvalidInput, TrainingFailed, Unavailable
 from rlhf_core.examples import PromptOnly
-from rlhf_core.policies.base import find_end_ids, load_policy_tokenizer, open_base
+from rlhf_core.policies.base import Base, find_end_ids, load_policy_tokenizer, open_base
 from rlhf_core.policies.generate import Sampled
-from rlhf_core.policies.network import ActorCritic, build_network
+from rlhf_core.policies.network import ActorCritic
+from rlhf_core.policies.network_build import build_network
 from rlhf_core.policies.optimizer import MasterAdamW
 from rlhf_core.policies.ppo_params import PpoParams
 from rlhf_core.policies.ppo_state import (
@@ -22,15 +23,18 @@ from rlhf_core.policies.ppo_state import (
     read_state,
     write_state,
 )
-from rlhf_core.policies.processes import Processes
+from rlhf_core.policies.processes import Processes, is_asked_for
 from rlhf_core.policies.prompts import EncodedPrompts, encode_prompts
+from rlhf_core.policies.vllm_engine import Engine, open_engine
 from rlhf_core.pretrained import Precision, choose_precision, find_max_positions
 from rlhf_core.training import NoOpTracker, Tracker, installed_versions, seed_everything
 
 if TYPE_CHECKING:
     import torch
 
-NOT_OF_THE_RESULT = ("checkpoint_every", "sample_every", "micro_batch_size", "merge_adapter")
+NOT_OF_THE_RESULT = (
+    "checkpoint_every", "sample_every", "micro_batch_size", "merge_adapter", "sharding",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Setup:
     params: PpoParams
     processes: Processes
     tracker: Tracker
+    base: Base
     policy: ActorCritic
     optimizer: MasterAdamW
     precision: Precision
@@ -47,6 +52,7 @@ class Setup:
     prompts: EncodedPrompts
     end_ids: tuple[int, ...]
     fingerprint: str
+    engine: Engine | None = None
 
     @property
     def device(self) -> "torch.device":
@@ -81,7 +87,11 @@ def prepare(
             tokenizer = load_policy_tokenizer(base)
             seed_everything(params.seed)
             precision = choose_precision(params.precision, processes.device)
-            policy = build_network(base, params, precision, processes.device)
+            deal_to = processes if _is_sharded(params, processes, precision) else None
+            policy = build_network(base, params, precision, processes.device, deal_to=deal_to)
+            engine = None
+            if params.generator == "vllm":
+                engine = open_engine(base.folder, params, processes, precision)
         except (InvalidInput, Unavailable) as error:
             raise TrainingFailed(str(error)) from error
     encoded = encode_prompts(
@@ -99,17 +109,20 @@ def prepare(
         weight_decay=params.weight_decay,
         scaler=scaler,
     )
-    num_trained = sum(value.numel() for value in optimizer.masters.values())
+    num_trained = sum(
+        value.numel() for value in {**trunk, **critic, **policy.head_weights()}.values()
+    )
     left_out = f", {encoded.num_too_long} too long and left out" if encoded.num_too_long else ""
     tracker.log(
         f"{len(encoded)} prompts{left_out}; base {params.base} on {processes.device.type} in "
-        f"{precision.name}, {num_trained:,} weights trained, {processes.count} process(es), "
-        f"seed {params.seed}."
+        f"{precision.name}, {num_trained:,} weights trained, {processes.count} process(es)"
+        f"{' that share the weights' if deal_to else ''}, seed {params.seed}."
     )
     return Setup(
         params=params,
         processes=processes,
         tracker=tracker,
+        base=base,
         policy=policy,
         optimizer=optimizer,
         precision=precision,
@@ -117,7 +130,23 @@ def prepare(
         prompts=encoded,
         end_ids=find_end_ids(policy.model, tokenizer),
         fingerprint=_fingerprint(encoded, params, base.digest(), precision),
+        engine=engine,
     )
+
+
+def _is_sharded(params: PpoParams, processes: Processes, precision: Precision) -> bool:
+    """Whether the weights are dealt to the processes: by the parameters, or accelerate's own word.
+
+    Raises InvalidInput for float16, whose scaling would need all parts of a gradient.
+    """
+    if processes.count == 1 or not (params.sharding == "fsdp2" or is_asked_for("FSDP")):
+        return False
+    if precision.needs_scaler:
+        raise InvalidInput(
+            f"sharding fsdp2 does not go with precision {precision.name}: choose bf16 or fp32.",
+            field="precision",
+        )
+    return True
 
 
 def open_run(setup: Setup, work_dir: Path) -> PpoProgress:
@@ -144,25 +173,27 @@ def keep_checkpoint(setup: Setup, progress: PpoProgress, work_dir: Path) -> None
 
     Raises TrainingFailed in all of them where the disk refuses; the one before is intact.
     """
+    optimizer = setup.optimizer
+    tensors = optimizer.collect(keep=setup.processes.is_first)
     write_together(
-        setup,
+        setup.processes,
         lambda: save_checkpoint(
             work_dir,
             progress.update,
-            lambda path: write_state(path, progress, setup.optimizer),
+            lambda path: write_state(path, progress, optimizer, tensors),
         ),
     )
 
 
-def write_together(setup: Setup, write: Callable[[], object]) -> None:
+def write_together(processes: Processes, write: Callable[[], object]) -> None:
     """Let the first process write; raise TrainingFailed in all of them where it could not."""
     failure: str | None = None
-    if setup.processes.is_first:
+    if processes.is_first:
         try:
             write()
         except Unavailable as error:
             failure = str(error)
-    setup.processes.agree(failure)
+    processes.agree(failure)
 
 
 def stop_if_asked(setup: Setup, progress: PpoProgress, work_dir: Path) -> None:

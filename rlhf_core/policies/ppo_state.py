@@ -5,6 +5,7 @@ number of the update is all there is to keep of them.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rlhf_core.policies.optimizer import MasterAdamW
 
 if TYPE_CHECKING:
+    import torch
     from _typeshed import DataclassInstance
 
 NUMBERS = "state.json"
@@ -47,20 +49,21 @@ class PpoProgress:
             del self.samples[1]
 
 
-def write_state(path: Path, progress: "DataclassInstance", optimizer: MasterAdamW) -> None:
+def write_state(
+    path: Path,
+    progress: "DataclassInstance",
+    optimizer: MasterAdamW,
+    tensors: "Mapping[str, Mapping[str, torch.Tensor]] | None" = None,
+) -> None:
     """Write everything that the next update depends on into the folder `path`.
 
     Weights and each kind of the optimizer's numbers have files of their own: writing one holds a
-    copy of it in memory.
+    copy of it in memory. `tensors` are what the optimizer collected; None: it is asked now.
     """
     from safetensors.torch import save_file
 
-    groups: dict[str, dict[str, Any]] = {"weights": dict(optimizer.masters)}
-    for name, master in optimizer.masters.items():
-        for kind, value in optimizer.optimizer.state.get(master, {}).items():
-            groups.setdefault(f"optimizer_{kind}", {})[name] = value
-    for kind, tensors in groups.items():
-        ready = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
+    for kind, group in (optimizer.collect() if tensors is None else tensors).items():
+        ready = {name: value.detach().contiguous().cpu() for name, value in group.items()}
         save_file(ready, path / f"{kind}.safetensors")
     scaling = optimizer.scaler.state_dict() if optimizer.scaler is not None else {}
     (path / NUMBERS).write_text(json.dumps({"progress": asdict(progress), "scaler": scaling}))
@@ -80,12 +83,12 @@ def read_tensors(path: Path, optimizer: MasterAdamW) -> dict[str, Any]:
     weights = load_file(path / "weights.safetensors")
     with torch.no_grad():
         for name, master in optimizer.masters.items():
-            master.copy_(weights[name])
+            master.copy_(optimizer.own(name, weights[name]))
     state: dict[int, dict[str, torch.Tensor]] = {}
     for file in path.glob("optimizer_*.safetensors"):
         kind = file.stem.removeprefix("optimizer_")
         for name, value in load_file(file).items():
-            state.setdefault(optimizer.number_of(name), {})[kind] = value
+            state.setdefault(optimizer.number_of(name), {})[kind] = optimizer.own(name, value)
     inner = optimizer.optimizer
     inner.load_state_dict({"state": state, "param_groups": inner.state_dict()["param_groups"]})
     if optimizer.scaler is not None:

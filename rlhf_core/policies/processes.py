@@ -70,6 +70,11 @@ class Processes:
 @contextmanager
 def open_processes() -> Iterator[Processes]:
     """The processes that this one was started with."""
+    if is_asked_for("DEEPSPEED"):
+        raise TrainingFailed(
+            "DeepSpeed does not run these learners: start them without it, as plain processes; "
+            "PPO shards a large model by sharding fsdp2 instead."
+        )
     if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
         yield Processes(0, 1, choose_device())
         return
@@ -98,6 +103,11 @@ def open_processes() -> Iterator[Processes]:
             # A trainer of transformers makes the state anew, so it may not be this one any more.
             torch.distributed.destroy_process_group()
             PartialState._reset_state()
+
+
+def is_asked_for(plugin: str) -> bool:
+    """Whether `accelerate launch` was told to use its plugin FSDP or DEEPSPEED."""
+    return os.environ.get(f"ACCELERATE_USE_{plugin}", "").lower() in ("1", "true", "yes")
 
 
 def _is_of_another(error: RuntimeError) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rlhf_core.errors import TrainingFailed
-from rlhf_core.policies.generate import Sampled
+from rlhf_core.policies.generate import Sampled, sample
 from rlhf_core.policies.logprobs import all_logprobs
 from rlhf_core.policies.ppo_params import PpoParams
 from rlhf_core.policies.ppo_setup import Setup
@@ -18,6 +18,7 @@ from rlhf_core.policies.rewards_glue import (
     call_reward,
     call_step_reward,
 )
+from rlhf_core.policies.vllm_engine import sample_by
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +35,44 @@ def draw_uniforms(params: PpoParams, update: int) -> "torch.Tensor":
     shape = (params.batch_size, params.response_tokens)
     rng = np.random.default_rng([params.seed, update, 0, 0])
     return torch.from_numpy(rng.random(shape, dtype=np.float32))
+
+
+def answer_prompts(setup: Setup, places: Sequence[int], uniforms: "torch.Tensor") -> Sampled:
+    """An answer to each of the prompts at `places`; `uniforms` (n, T) decide them."""
+    policy, temperature = setup.policy, setup.params.temperature
+    prompts = [setup.prompts.ids[place] for place in places]
+    if setup.engine is None:
+        return sample(
+            policy,
+            prompts,
+            uniforms,
+            temperature=temperature,
+            end_ids=setup.end_ids,
+            with_values=policy.critic is None,
+        )
+    sampled = sample_by(
+        setup.engine, policy, prompts, uniforms, temperature=temperature, end_ids=setup.end_ids
+    )
+    _score_again(setup, sampled)
+    return sampled
+
+
+def _score_again(setup: Setup, sampled: Sampled) -> None:
+    """Put the policy's own log-probabilities and values of answers in the place of another's."""
+    import torch
+
+    policy, lengths = setup.policy, sampled.lengths.tolist()
+    at_once, temperature = setup.params.micro_batch_size, setup.params.temperature
+    with torch.no_grad():
+        for some in cut_rows(sampled.prompts, lengths, range(len(lengths)), at_once, setup.device):
+            tokens, real = sampled.tokens[some], sampled.mask[some]
+            states = policy.answer_states(
+                [sampled.prompts[row] for row in some], tokens, [lengths[row] for row in some]
+            )
+            found = all_logprobs(policy.head, states, tokens[real], temperature)
+            sampled.logprobs[some] = _spread(found, real)
+            if policy.critic is None:
+                sampled.values[some] = _spread(policy.values(states), real)
 
 
 def cut_rows(
@@ -170,7 +209,8 @@ def score_tokens(setup: Setup, sampled: Sampled) -> "tuple[torch.Tensor, torch.T
     parts = cut_rows(
         sampled.prompts, lengths, range(len(lengths)), params.micro_batch_size, setup.device
     )
-    with torch.no_grad(), policy.as_reference() as head:
+    used = ["reference"] if policy.critic is None else ["reference", "critic"]
+    with torch.no_grad(), policy.together(*used), policy.as_reference() as head:
         for some in parts:
             prompts = [sampled.prompts[row] for row in some]
             tokens, real = sampled.tokens[some], sampled.mask[some]

@@ -17,6 +17,7 @@ from rlhf_core.policies.conversations import (
     split_groups,
 )
 from rlhf_core.policies.processes import open_processes
+from rlhf_core.policies.trl_best import evaluation_settings
 from rlhf_core.policies.trl_glue import Kit, find_settings, open_kit, run_trainer
 from rlhf_core.policies.trl_params import LearnerParams
 from rlhf_core.policies.trl_rows import MOST_HELD_OUT, count_steps, table
@@ -30,13 +31,15 @@ NOT_LEARNED = -100
 class SftParams(LearnerParams):
     """How to train on answers to imitate; see LearnerParams for the rest.
 
-    `held_out_percent` of the prompts are learned nothing from and judged after each epoch
-    (`eval_loss`; 0: none).
+    `held_out_percent` of the prompts are learned nothing from and judged after each epoch, four
+    times at least (`eval_loss`; 0: none): `keep_best` keeps the policy with the lowest loss on
+    them, else the last one.
     """
 
     epochs: int = 2
     lr: float = 2e-5
     held_out_percent: float = 10.0
+    keep_best: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,7 +79,7 @@ def train_sft(
         settings = find_settings(kit, work_dir, steps=steps)
         settings.pop("disable_dropout")  # the base's own dropout is of use here
         if judged.ids:
-            settings |= {"eval_strategy": "steps", "eval_steps": steps // params.epochs}
+            settings |= evaluation_settings(steps, params.epochs)
         config = SFTConfig(**settings, max_length=None, completion_only_loss=False)
         num_corrections = sum(row.is_correction for row in given)
         kit.tracker.log(f"{len(given)} answers to imitate, {num_corrections} of them corrections.")
@@ -99,6 +102,7 @@ def train_sft(
                 "num_corrections": float(num_corrections),
                 "num_held_out": float(len(judged)),
             },
+            best_by="eval_loss" if judged.ids and params.keep_best else None,
         )
 
 

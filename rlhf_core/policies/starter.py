@@ -21,6 +21,7 @@ from rlhf_core.policies.ppo_setup import sentences_for_the_machine
 from rlhf_core.policies.starter_params import StarterParams
 from rlhf_core.policies.starter_report import finish
 from rlhf_core.policies.starter_setup import Setup, StarterProgress, keep, open_run, prepare
+from rlhf_core.pretrained import float32_attention
 from rlhf_core.training import Tracker, TrainReport
 
 if TYPE_CHECKING:
@@ -94,8 +95,10 @@ def learn(setup: Setup, progress: StarterProgress) -> int:
     weight = in_answers + params.prompt_weight * in_prompts
     setup.model.train()
     total = 0.0
-    for part in cut_batch(places, lengths):
-        total += backward(setup, part, weight)
+    is_slow = setup.processes.device.type == "cpu" and setup.precision.name == "bf16"
+    with float32_attention(setup.model, is_on=is_slow):
+        for part in cut_batch(places, lengths):
+            total += backward(setup, part, weight)
     setup.model.eval()
     rate = rate_factor(progress.step, setup.num_steps, schedule="linear", warmup=params.warmup)
     norm = setup.optimizer.step(setup.processes, rate=rate, max_norm=params.max_grad_norm)

@@ -62,6 +62,11 @@ class Course:
     seconds: float = 0.0
     was_stopped: bool = False
 
+    @property
+    def updates(self) -> list[dict[str, float]]:
+        """The figures of the steps that were learned in."""
+        return [entry for entry in self.history if "loss" in entry]
+
     def to_json(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         return {
@@ -198,6 +203,7 @@ def tracker_callback() -> Any:
             samples.append(entry)
             if len(samples) > MAX_SAMPLES:
                 del samples[1]
+            samples.sort(key=lambda one: int(one["update"]))  # the one that is kept comes last
             self.tracker.samples(
                 step,
                 [

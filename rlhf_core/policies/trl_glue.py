@@ -14,6 +14,7 @@ from typing import Any
 
 from rlhf_core.checkpoints import find_checkpoint, remove_checkpoints
 from rlhf_core.errors import InvalidInput, TrainingFailed, Unavailable
+from rlhf_core.policies.audit import make_audit
 from rlhf_core.policies.base import (
     Base,
     find_end_ids,
@@ -22,9 +23,11 @@ from rlhf_core.policies.base import (
     open_base,
     quiet_peft,
 )
-from rlhf_core.policies.network import ALPHA_PER_RANK
+from rlhf_core.policies.network_build import ALPHA_PER_RANK
+from rlhf_core.policies.ppo_peak import remove_candidates
 from rlhf_core.policies.ppo_setup import sentences_for_the_machine
-from rlhf_core.policies.processes import Processes
+from rlhf_core.policies.processes import Processes, is_asked_for
+from rlhf_core.policies.trl_best import BestBy, keeper_callback, make_keeper, put_back
 from rlhf_core.policies.trl_callback import Course, Guard, tracker_callback
 from rlhf_core.policies.trl_params import LearnerParams, settings_of_the_result
 from rlhf_core.policies.trl_trainer import RUN_STATE, Sampler, quiet_trl, save_model, tame
@@ -88,6 +91,10 @@ def open_kit(params: LearnerParams, *, processes: Processes, tracker: Tracker) -
         raise TrainingFailed(
             f"batch_size {params.batch_size} cannot be dealt to {processes.count} processes alike: "
             f"choose a multiple of {processes.count}."
+        )
+    if is_asked_for("FSDP"):
+        raise TrainingFailed(
+            "Only PPO shards its weights over processes: start this learner without FSDP."
         )
     tracker.progress(0.0, "Opening the base model")
     with sentences():
@@ -157,12 +164,15 @@ def run_trainer(
     work_dir: Path,
     guard: Guard | None = None,
     metrics: Mapping[str, float] | None = None,
+    best_by: BestBy | None = None,
+    is_audited: bool = False,
 ) -> TrainReport:
     """Train, and write the policy into `out_dir` (which exists).
 
     `options` are what the trainer is made with beside model, configuration, tokenizer and adapter;
     `rows` is anything JSON that tells the data from other data; `shown` are prompts of which the
-    first few are answered for the report; `metrics` are added to it.
+    first few are answered for the report; `metrics` are added to it. `best_by` says which policy
+    of the run is written (None: the last one), `is_audited` that the report has an audit of it.
 
     Raises TrainingFailed where the run is stopped on request, goes wrong (`guard`), or the machine
     does not allow it; the next call with the same rows and parameters goes on from its checkpoint.
@@ -197,17 +207,30 @@ def run_trainer(
         trainer.sampler = sampler
         trainer.response_tokens = params.response_tokens
         _leave_no_trace(trainer)
+        keeper = best_by and make_keeper(
+            best_by, course, updates=config.max_steps, work_dir=work_dir,
+            processes=kit.processes, log=kit.tracker.log,
+        )  # fmt: skip
+        if keeper:
+            trainer.add_callback(keeper_callback()(keeper))
         trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
         if course.was_stopped:
             raise TrainingFailed(
                 f"Stopped on request after step {trainer.state.global_step} of "
                 f"{trainer.state.max_steps}; its checkpoint is kept."
             )
+        kept = trainer.state.global_step
+        if keeper:
+            kept, weights = keeper.find_best(kept)
+            put_back(trainer.model, weights)
+            callback.show(kept, trainer.model)
         kit.tracker.progress(0.99, "Writing the policy")
         if kit.processes.is_first:
             write_policy(trainer.model, kit.tokenizer, out_dir, merge=params.merge_adapter)
             remove_checkpoints(work_dir)
-    return _report(kit, course, out_dir, num_rows, dict(metrics or {}))
+            remove_candidates(work_dir)
+    audit = make_audit(course.updates, kept_update=kept) if is_audited else None
+    return _report(kit, course, out_dir, num_rows, dict(metrics or {}), kept, audit)
 
 
 def write_policy(model: Any, tokenizer: Any, folder: Path, *, merge: bool) -> None:
@@ -229,25 +252,34 @@ def write_policy(model: Any, tokenizer: Any, folder: Path, *, merge: bool) -> No
 
 
 def _report(
-    kit: Kit, course: Course, out_dir: Path, num_rows: int, metrics: dict[str, float]
+    kit: Kit,
+    course: Course,
+    out_dir: Path,
+    num_rows: int,
+    metrics: dict[str, float],
+    kept: int,
+    audit: dict[str, Any] | None,
 ) -> TrainReport:
-    steps = [entry for entry in course.history if "loss" in entry]
-    last = steps[-LAST_STEPS:]
+    """The report; its metrics are means of a few steps around the one whose policy is `kept`."""
+    steps = course.updates
+    done = [entry for entry in steps if entry["step"] <= kept + LAST_STEPS // 2]
+    last = (done or steps[:1])[-LAST_STEPS:]
     for name in FIRST_AND_LAST:
         if name in last[-1]:
             metrics[f"first_{name}"] = steps[0].get(name, last[-1][name])
             metrics[name] = sum(entry.get(name, 0.0) for entry in last) / len(last)
-    evaluated = [entry for entry in course.history if "eval_loss" in entry]
+    evaluated = [e for e in course.history if "eval_loss" in e and e["step"] <= kept]
     for name in ("eval_loss", "eval_accuracy", "eval_margin"):
         if evaluated and name in evaluated[-1]:
             metrics[name] = evaluated[-1][name]
     metrics["num_steps"] = course.history[-1]["step"]
+    metrics["kept_step"] = float(kept)
     told = [
         f"{name} {metrics['first_' + name]:.3f} -> {metrics[name]:.3f}"
         for name in ("reward", "held_out_reward", "loss", "margin")
         if name in metrics
     ]
-    kit.tracker.log(f"Trained: {', '.join(told)}.")
+    kit.tracker.log(f"Trained: {', '.join(told)}. {_say_kept(metrics, audit)}")
     kit.tracker.progress(1.0, "Trained")
     return TrainReport(
         artifact_dir=out_dir,
@@ -261,8 +293,22 @@ def _report(
             "device": kit.processes.device.type,
             "precision": kit.precision.name,
             "num_processes": kit.processes.count,
+            **({} if audit is None else {"audit": audit}),
         },
         library_versions=installed_versions("torch", "transformers", "trl", "peft", "accelerate"),
+    )
+
+
+def _say_kept(metrics: Mapping[str, float], audit: Mapping[str, Any] | None) -> str:
+    """Which policy of the run is written."""
+    if audit is not None:
+        return str(audit["sentence"])
+    kept, last = metrics["kept_step"], metrics["num_steps"]
+    if kept == last:
+        return "The policy after the last step is kept."
+    return (
+        f"The policy after step {kept:.0f} of {last:.0f} is kept: later ones did worse on the rows "
+        "held out."
     )
 
 

@@ -29,6 +29,9 @@ class OnlineParams(LearnerParams):
     base; at 0 it is not even measured. `missing_eos_penalty` is taken off the reward where a
     completion did not end by itself (None: nothing).
 
+    Where a held-out reward is given, `keep_best` keeps the policy that it likes most, else the last
+    one.
+
     Guards stop a run that has gone wrong, with its last checkpoint kept: a KL above `max_kl` (nats
     an answer), and entropy or length below `min_entropy_share` or `min_length_share` of the first
     update's (0: not guarded).
@@ -44,6 +47,7 @@ class OnlineParams(LearnerParams):
     num_generations: int = 4
     kl_coef: float = 0.05
     missing_eos_penalty: float | None = 1.0
+    keep_best: bool = True
     max_kl: float = 100.0
     min_entropy_share: float = 0.02
     min_length_share: float = 0.1
@@ -96,6 +100,7 @@ def train_online(
                 "beta": params.kl_coef,
                 "reward_weights": weights,
                 "shuffle_dataset": False,
+                "logging_steps": 1,  # the audit needs the figures of each update
             }
         )
         return run_trainer(
@@ -113,6 +118,8 @@ def train_online(
             work_dir=work_dir,
             guard=lambda step, figures, first: check_policy(step, figures, first, params),
             metrics={"num_prompts_too_long": float(encoded.num_too_long)},
+            best_by="held_out_reward" if params.keep_best and held_out is not None else None,
+            is_audited=True,
         )
 
 

@@ -5,8 +5,6 @@ weights are safetensors only. The bundled MiniLM needs no network.
 """
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +18,7 @@ from rlhf_core.pretrained import (
     choose_precision,
     find_max_positions,
     first_line,
+    float32_attention,
     load_tokenizer,
     open_pretrained,
     quiet_transformers,
@@ -45,7 +44,6 @@ __all__ = [
 ]
 
 HeadKind = Literal["sequence", "token"]
-FLOAT32_ATTENTION = "sdpa_in_float32"
 LORA_DROPOUT = 0.05
 LORA_ALPHA_PER_RANK = 2
 
@@ -125,52 +123,6 @@ def set_dropout(model: Any, *, hidden: float | None = None, attention: float | N
         for field in ("attention_dropout", "dropout_p"):
             if attention is not None and isinstance(getattr(module, field, None), float):
                 setattr(module, field, attention)
-
-
-@contextmanager
-def float32_attention(model: Any, *, is_on: bool) -> Iterator[None]:
-    """Run the attention of a model in float32 within a 16-bit step, where `is_on`.
-
-    A CPU goes back through attention in bfloat16 twice as slowly as in float32; all else is
-    quicker in 16 bits. A model that has no such attention to choose from stays as it is.
-    """
-    before = getattr(model.config, "_attn_implementation", None)
-    if not is_on or before != "sdpa":
-        yield
-        return
-    _register_float32_attention()
-    model.set_attn_implementation(FLOAT32_ATTENTION)
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
-
-
-def _register_float32_attention() -> None:
-    """Name the attention to transformers; once more does no harm."""
-    import torch
-    from transformers import AttentionInterface
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
-    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
-
-    def attend(
-        module: Any,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        **options: Any,
-    ) -> tuple[torch.Tensor, None]:
-        if attention_mask is not None and attention_mask.is_floating_point():
-            attention_mask = attention_mask.float()
-        with torch.autocast(query.device.type, enabled=False):
-            mixed, _ = sdpa_attention_forward(
-                module, query.float(), key.float(), value.float(), attention_mask, **options
-            )
-        return mixed.to(query.dtype), None
-
-    AttentionInterface.register(FLOAT32_ATTENTION, attend)
-    AttentionMaskInterface.register(FLOAT32_ATTENTION, sdpa_mask)
 
 
 def add_lora(model: Any, *, rank: int, head: HeadKind, seed: int = 0) -> Any:

@@ -9,7 +9,8 @@ import torch
 
 from rlhf_core.errors import InvalidInput
 from rlhf_core.policies.base import load_causal, load_policy, open_base
-from rlhf_core.policies.network import ActorCritic, build_network
+from rlhf_core.policies.network import ActorCritic
+from rlhf_core.policies.network_build import build_network
 from rlhf_core.policies.ppo_params import PpoParams
 from rlhf_core.policies.scoring import cut_rows
 from rlhf_core.pretrained import choose_precision
