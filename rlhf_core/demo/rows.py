@@ -2,16 +2,17 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from rlhf_core.clock import to_moment_text
 from rlhf_core.dataset.params import DEMO_SOURCE
 from rlhf_core.demo.people import RATERS, Voices, user_name
 from rlhf_core.demo.world import World
 from rlhf_core.feedback.drafts import prompt_hash
-from rlhf_core.store.bulk import to_moment_text
-from rlhf_core.vocabulary import QueueItemKind, RaterKind
+from rlhf_core.vocabulary import AssignmentState, QueueItemKind, RaterKind
 
 Row = tuple[Any, ...]
 Table = tuple[str, tuple[str, ...], list[Row]]
@@ -47,6 +48,10 @@ QUEUE_COLUMNS = (
 ITEM_COLUMNS = (
     "id", "queue_id", "interaction_id", "kind", "priority", "gold_answer", "created_at",
 )  # fmt: skip
+ASSIGNMENT_COLUMNS = (
+    "id", "queue_item_id", "slot", "rater_id", "state", "leased_at", "lease_expires_at",
+    "finished_at", "feedback_id",
+)  # fmt: skip
 
 
 def build_tables(
@@ -77,6 +82,7 @@ class _Builder:
             ("rating_queues", QUEUE_COLUMNS, self._queues()),
             ("rating_queue_items", ITEM_COLUMNS, self._items()),
             *self._feedback(),
+            ("rating_assignments", ASSIGNMENT_COLUMNS, self._assignments()),
             ("comparisons", COMPARISON_COLUMNS, self._comparisons()),
             ("events", EVENT_COLUMNS, self._events()),
         ]
@@ -175,6 +181,23 @@ class _Builder:
             )  # fmt: skip
             aspects += ((own, name, rating) for name, rating in said.aspects.items())
         return [("feedback", FEEDBACK_COLUMNS, rows), ("feedback_aspects", ASPECT_COLUMNS, aspects)]
+
+    def _assignments(self) -> list[Row]:
+        """That all raters judged the queue's items whose answer is known."""
+        place_of = {item.exchange: place for place, item in enumerate(self._voices.queue)}
+        slots: Counter[int] = Counter()
+        rows: list[Row] = []
+        for number, said in enumerate(self._voices.opinions):
+            if not said.is_gold_item:
+                continue
+            place, at = place_of[said.exchange], to_moment_text(said.at)
+            rows.append(
+                (self._id("assignment", number, said.at), self._id("item", place, self._now_at),
+                 slots[place], self._raters[said.rater], AssignmentState.DONE.value, at, at, at,
+                 self._id("feedback", number, said.at))
+            )  # fmt: skip
+            slots[place] += 1
+        return rows
 
     def _comparisons(self) -> list[Row]:
         return [

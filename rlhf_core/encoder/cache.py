@@ -141,6 +141,33 @@ def _use_wal(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
 
 
+def find_stored(texts: Sequence[str], cache_dir: Path) -> "dict[str, np.ndarray[Any, Any]]":
+    """The stored unit vectors among the texts, by the encoder that was used last; loads no encoder.
+
+    Empty where nothing was ever embedded, or the file cannot be read.
+    """
+    import numpy as np
+
+    files = sorted(cache_dir.glob("*.sqlite"), key=lambda path: path.stat().st_mtime)
+    found: dict[str, np.ndarray[Any, Any]] = {}
+    if not files or not texts:
+        return found
+    by_key = {make_key(text): text for text in texts}
+    keys = list(by_key)
+    try:
+        with closing(sqlite3.connect(f"{files[-1].as_uri()}?mode=ro", uri=True)) as connection:
+            for start in range(0, len(keys), KEYS_A_QUERY):
+                part = keys[start : start + KEYS_A_QUERY]
+                marks = ",".join("?" * len(part))
+                query = f"SELECT key, value FROM embeddings WHERE key IN ({marks})"  # noqa: S608
+                for key, value in connection.execute(query, part):
+                    found[by_key[key]] = np.frombuffer(value, dtype="<f4")
+    except sqlite3.Error as error:
+        LOGGER.warning("embedding cache %s not read: %s", files[-1], error)
+        return {}
+    return found
+
+
 def make_key(text: str) -> bytes:
     """The key of a text: BLAKE2b of its UTF-8, 16 bytes."""
     return hashlib.blake2b(text.encode(), digest_size=16).digest()

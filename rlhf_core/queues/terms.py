@@ -1,0 +1,69 @@
+"""What leasing needs to know of a queue, and leases that end by its manager's hand."""
+
+import uuid
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from rlhf_core.accounts.permissions import Actor
+from rlhf_core.clock import utcnow
+from rlhf_core.errors import Forbidden, NotFound
+from rlhf_core.queues.slots import ITEM, SLOT
+from rlhf_core.store.tables import RatingQueue, RatingQueueMember
+from rlhf_core.store.upsert import changed_rows
+from rlhf_core.vocabulary import AssignmentState, QueueSubject
+
+
+@dataclass(frozen=True)
+class QueueTerms:
+    """What leasing needs to know of a queue."""
+
+    id: uuid.UUID
+    subject: QueueSubject
+    overlap: int
+    has_repeats: bool
+    is_blind: bool
+    lease_s: int
+
+
+def load_terms(db: Session, queue_id: uuid.UUID, *, actor: Actor | None = None) -> QueueTerms:
+    """What leasing needs to know. With an `actor`: only if the queue is open, and theirs."""
+    members = sa.select(RatingQueueMember.account_id).where(
+        RatingQueueMember.queue_id == RatingQueue.id
+    )
+    row = db.execute(
+        sa.select(
+            RatingQueue.subject,
+            RatingQueue.overlap,
+            RatingQueue.repeat_rate,
+            RatingQueue.is_blind,
+            RatingQueue.lease_s,
+            RatingQueue.closed_at,
+            members.exists().label("is_assigned"),
+            members.where(RatingQueueMember.account_id == (actor.account_id if actor else None))
+            .exists()
+            .label("is_mine"),
+        ).where(RatingQueue.id == queue_id)
+    ).one_or_none()
+    if row is None or (actor is not None and row.closed_at is not None):
+        raise NotFound("This rating queue does not exist, or is closed: choose another one.")
+    if actor is not None and row.is_assigned and not row.is_mine:
+        raise Forbidden("This rating queue is assigned to others: choose another one.")
+    return QueueTerms(
+        queue_id, row.subject, row.overlap, row.repeat_rate > 0, row.is_blind, row.lease_s
+    )
+
+
+def release_leases(db: Session, queue_id: uuid.UUID, which: sa.ColumnElement[bool]) -> int:
+    """End those leases of the queue (a condition on `SLOT`); how many there were."""
+    result = db.execute(
+        sa.update(SLOT)
+        .where(
+            SLOT.c.state == AssignmentState.LEASED,
+            SLOT.c.queue_item_id.in_(sa.select(ITEM.c.id).where(ITEM.c.queue_id == queue_id)),
+            which,
+        )
+        .values(state=AssignmentState.EXPIRED, lease_expires_at=utcnow())
+    )
+    return changed_rows(result)
