@@ -11,6 +11,7 @@ from pages._ui.guard import require_page
 from pages._ui.messages import empty_state, reporting
 from pages._ui.policy_evaluation import show_policy_evaluation
 from pages._ui.policy_panel import show_answers, show_audit
+from pages._ui.policy_people import show_people
 from pages._ui.rerank_box import show_rerank_box, show_serving_state
 from pages._ui.state import show_notices
 from pages._ui.version_actions import show_actions
@@ -68,6 +69,7 @@ def show_policy_tabs(
             show_training_figures(version)
         else:
             show_policy_evaluation(evaluation)
+            show_people(evaluation, actor)
     show_origin(version, evaluation, history, made, moved)
 
 

@@ -53,6 +53,7 @@ def forget_change() -> None:
 
 @st.dialog("Change the schedule", width="medium", on_dismiss=forget_change)
 def change(schedule: ScheduleView) -> None:
+    st.caption(plain(schedule.name.capitalize()))
     wanted = ask_schedule("change", schedule)
     is_asked = st.button("Save", type="primary", key="save_change", disabled=bool(wanted.problem))
     if is_asked:

@@ -7,7 +7,7 @@ import click
 
 from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.cli.dataset_options import dataset_options
-from rlhf_core.cli.output import emit, json_option, reading, say, writing
+from rlhf_core.cli.output import emit, json_option, reading, say, to_json, writing
 from rlhf_core.dataset import service
 from rlhf_core.dataset.card_text import card_markdown
 from rlhf_core.dataset.export import begin_export, export_version
@@ -16,6 +16,7 @@ from rlhf_core.dataset.readiness import check_readiness
 from rlhf_core.dataset.rows_file import stage_rows
 from rlhf_core.dataset.service import DatasetVersionView
 from rlhf_core.dataset.splits import MAX_PART_PERCENT, SplitParams
+from rlhf_core.demo.marks import find_marks
 from rlhf_core.vocabulary import DatasetFormat, Split
 
 number_option = click.option(
@@ -88,11 +89,10 @@ def list_(name: str | None, as_json: bool) -> None:
     """Print one line a version."""
     with reading() as db:
         versions = service.list_versions(db, actor=SYSTEM, name=name)
-    emit(
-        versions,
-        as_json=as_json,
-        text="\n".join(map(one_line, versions)) or "There are no datasets.",
-    )
+        marked = find_marks(db).dataset_versions
+    shown = [{**to_json(version), "is_demo": version.id in marked} for version in versions]
+    lines = [one_line(version) + "  demo" * (version.id in marked) for version in versions]
+    emit(shown, as_json=as_json, text="\n".join(lines) or "There are no datasets.")
 
 
 @command.command(help="Everything about the dataset NAME: its newest version, or --number.")

@@ -4,6 +4,7 @@ import click
 
 from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.cli.output import emit, json_option, reading, to_json, writing
+from rlhf_core.demo.marks import find_marks
 from rlhf_core.registry import service
 from rlhf_core.registry.evaluations import EvaluationView, list_evaluations
 from rlhf_core.registry.views import AliasChangeView, ModelVersionView
@@ -33,8 +34,10 @@ def list_(model_name: str | None, as_json: bool) -> None:
     """One line a version."""
     with reading() as db:
         versions = service.list_versions(db, actor=SYSTEM, model_name=model_name)
-    lines = [_line(version) for version in versions]
-    emit(versions, as_json=as_json, text="\n".join(lines) or "There is no model version yet.")
+        marked = find_marks(db).model_versions
+    shown = [{**to_json(version), "is_demo": version.id in marked} for version in versions]
+    lines = [_line(version) + "  demo" * (version.id in marked) for version in versions]
+    emit(shown, as_json=as_json, text="\n".join(lines) or "There is no model version yet.")
 
 
 @command.command(help="Show all that is known of version NUMBER.")

@@ -36,7 +36,16 @@ HELP = {
     JobKind.DISTIL: "Teach a small policy what a bigger one answers (--option teacher=NAME).",
 }
 STEPS = {JobKind.TRAIN_PPO: "updates"}
-OWN = ("base", "dataset", "number", "model", "held_out", "num_processes", "test_percent")
+OWN = (
+    "base",
+    "dataset",
+    "number",
+    "model",
+    "held_out",
+    "num_processes",
+    "num_machines",
+    "test_percent",
+)
 
 
 def add_policy_commands(group: click.Group) -> None:
@@ -172,7 +181,15 @@ def _rows_options(learner: JobKind) -> Options:
             type=int,
             default=1,
             show_default=True,
-            help="One a device.",
+            help="One a device, on each machine.",
+        ),
+        click.option(
+            "--machines",
+            "num_machines",
+            type=int,
+            default=1,
+            show_default=True,
+            help="Workers that train together; they share one RLHF_DATA_DIR.",
         ),
     ]
     if learner in (JobKind.TRAIN_SFT, JobKind.TRAIN_KTO):

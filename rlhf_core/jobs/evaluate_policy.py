@@ -14,6 +14,11 @@ from rlhf_core.errors import InvalidInput, NotEnoughData
 from rlhf_core.jobs.context import JobContext
 from rlhf_core.jobs.policy_bases import PolicyBase, base_of_version
 from rlhf_core.jobs.policy_examining import choose_options, examine_policy
+from rlhf_core.jobs.policy_leaks import (
+    find_all_learned,
+    find_version_groups,
+    leave_out_learned,
+)
 from rlhf_core.jobs.policy_params import RewardPart
 from rlhf_core.jobs.policy_rewards import RewardSource, find_rewards
 from rlhf_core.jobs.policy_rows import only_prompts
@@ -42,7 +47,8 @@ def enqueue_evaluate_policy(
 
     `number` None is its newest version. `judge`: a reward model or rule as in `RewardPart`; None
     is the judge of the policy's training run, else the reward model that serves. A dataset that
-    keeps no test part is examined on with `split="all"`.
+    keeps no test part is examined on with `split="all"`. Prompts that the policy, a reward model of
+    its run or the judge learned from are left out, counted and named in the result.
 
     Raises:
         NotFound: there is no such version, dataset or judge.
@@ -99,17 +105,29 @@ def run_evaluate_policy(context: JobContext) -> dict[str, Any]:
     prompts = only_prompts(load_rows(dataset, split=None if split == ALL else Split(split)))
     if not prompts:
         raise NotEnoughData(have=0, need=1, what=f"prompts in the part {split} of {dataset.name}")
-    context.tracker.log(f"{version.name} on {len(prompts)} prompts of {dataset.name}.")
+    unseen = leave_out_learned(prompts, _find_learned(context, version, judge))
+    if not unseen.prompts:
+        raise NotEnoughData(
+            have=0,
+            need=1,
+            what=f"prompts in the part {split} of {dataset.name} that neither policy nor judge "
+            f"learned from ({', '.join(unseen.left_out)} did)",
+        )
+    left_out = unseen.describe()
+    context.tracker.log(f"{version.name} on {len(unseen.prompts)} prompts of {dataset.name}.")
+    if left_out:
+        context.tracker.log(f"Of its prompts {left_out}.")
     examination = examine_policy(
         Path(base_of_version(version).open()),
         base=base,
         production=base_of_version(serving) if serving and serving.id != version.id else None,
-        prompts=prompts,
+        prompts=unseen.prompts,
         judge=judge,
         seed=0,
         tracker=context.tracker,
         options={**choose_options(version.params), **params["options"]},
     )
+    examination |= {"num_left_out": unseen.num_left_out, "left_out": unseen.left_out}
     with context.store.writing() as db:
         kept = record_evaluation(
             db,
@@ -121,12 +139,30 @@ def run_evaluate_policy(context: JobContext) -> dict[str, Any]:
             num_rows=int(examination["num_rows"]),
             examination_json=examination,
         )
+    told = _tell(version, dataset, base, judge, kept.metrics)
     return {
-        "message": _tell(version, dataset, base, judge, kept.metrics),
+        "message": f"{told} Of its prompts {left_out}." if left_out else told,
         "evaluation_id": kept.id,
         "version_id": version.id,
         "metrics": kept.metrics,
+        "num_left_out": unseen.num_left_out,
+        "left_out": unseen.left_out,
     }
+
+
+def _find_learned(
+    context: JobContext, version: ModelVersionView, judge: RewardSource
+) -> dict[str, set[str]]:
+    """By name: what the policy, the reward models of its run and the judge learned from."""
+    rewarded = [one.get("version_id") for one in version.details.get("rewards") or ()]
+    with context.store.reading() as db:
+        teachers = load_versions(
+            db, ModelVersion.id.in_([uuid.UUID(one) for one in rewarded if one])
+        )
+        learned = {
+            one.name: find_version_groups(db, context.actor, one) for one in (version, *teachers)
+        }
+        return learned | find_all_learned(db, context.actor, [judge])
 
 
 def _own_judge(version: ModelVersionView) -> str | None:

@@ -29,6 +29,7 @@ RESOURCES: dict[JobKind, Resource] = {
     JobKind.TRAIN_TRANSFORMER: Resource.GPU,
     JobKind.TRAIN_STEPS: Resource.GPU,
     **dict.fromkeys(TRAINS_POLICY, Resource.GPU),
+    JobKind.JOIN: Resource.GPU,
     JobKind.EVALUATE: Resource.CPU,
     JobKind.EVALUATE_POLICY: Resource.GPU,
     JobKind.SCORE: Resource.CPU,
@@ -41,6 +42,7 @@ PERMISSIONS: dict[JobKind, Permission] = {
     JobKind.TRAIN_TRANSFORMER: Permission.RUN_JOBS,
     JobKind.TRAIN_STEPS: Permission.RUN_JOBS,
     **dict.fromkeys(TRAINS_POLICY, Permission.RUN_JOBS),
+    JobKind.JOIN: Permission.RUN_JOBS,
     JobKind.EVALUATE: Permission.RUN_JOBS,
     JobKind.EVALUATE_POLICY: Permission.RUN_JOBS,
     JobKind.SCORE: Permission.RUN_JOBS,
@@ -73,6 +75,13 @@ def _train_policy(context: JobContext) -> dict[str, Any]:
     return run_train_policy(context)
 
 
+def _join(context: JobContext) -> dict[str, Any]:
+    """A run on several machines starts it on each of the others; nobody else does."""
+    from rlhf_core.jobs.policy_machines import run_join
+
+    return run_join(context)
+
+
 def _evaluate_policy(context: JobContext) -> dict[str, Any]:
     from rlhf_core.jobs.evaluate_policy import run_evaluate_policy
 
@@ -103,6 +112,7 @@ KINDS: dict[JobKind, JobFunction] = {
     JobKind.TRAIN_TRANSFORMER: _train_reward,
     JobKind.TRAIN_STEPS: _train_reward,
     **dict.fromkeys(TRAINS_POLICY, _train_policy),
+    JobKind.JOIN: _join,
     JobKind.EVALUATE: _evaluate,
     JobKind.EVALUATE_POLICY: _evaluate_policy,
     JobKind.SCORE: _score,

@@ -14,6 +14,7 @@ from rlhf_core.dataset.service import DatasetVersionView, get_version, load_rows
 from rlhf_core.dataset.splits import assign_split
 from rlhf_core.errors import RlhfError
 from rlhf_core.jobs.frozen_rows import MIN_ROWS_TO_SPLIT
+from rlhf_core.jobs.machines import count_workers
 from rlhf_core.jobs.policy_bases import PolicyBase, find_policy_base
 from rlhf_core.jobs.policy_estimate import (
     PolicyEstimate,
@@ -28,7 +29,7 @@ from rlhf_core.jobs.policy_rows import read_all_texts
 from rlhf_core.jobs.train_policy import check_model_name
 from rlhf_core.registry.service import REWARD_MODEL, find_production
 from rlhf_core.store.tables import Comparison, Feedback
-from rlhf_core.vocabulary import DatasetPurpose, JobKind, Split
+from rlhf_core.vocabulary import DatasetPurpose, JobKind, Resource, Split
 
 __all__ = [
     "PolicyAdvice",
@@ -86,6 +87,7 @@ def check_policy(db: Session, *, actor: Actor, params: TrainPolicyParams) -> lis
     if not found:
         sources = [*rewards, *([judge] if judge else [])]
         found += _check_leaks(db, actor, params, dataset, sources)
+    found += _check_machines(db, params)
     return found + ([] if is_unknown else _check_device(db, params))
 
 
@@ -238,6 +240,18 @@ def _check_device(db: Session, params: TrainPolicyParams) -> list[str]:
             f"{SMALL_WEIGHTS / 1e6:.0f} million for the CPU."
         ]
     return []
+
+
+def _check_machines(db: Session, params: TrainPolicyParams) -> list[str]:
+    alive = count_workers(db, Resource.GPU)
+    if params.num_machines == 1 or alive >= params.num_machines:
+        return []
+    are = "is" if alive == 1 else "are"
+    return [
+        f"{params.num_machines} machines are asked for, and {alive} {are} alive with a worker that "
+        "takes jobs of the GPU's queue: start `python -m rlhf_core worker` on the others, or ask "
+        "for fewer."
+    ]
 
 
 def _count_labels(db: Session) -> int:

@@ -62,10 +62,10 @@ def estimate_policy(db: Session, params: TrainPolicyParams, *, num_rows: int) ->
         took_s += STARTER_S
     memory_mb = reckon_memory_mb(params, size, on_gpu=device.is_gpu)
     if not device.is_gpu:
-        memory_mb *= params.num_processes  # which share the machine's
+        memory_mb *= params.num_processes  # which share their machine's
     fits = memory_mb <= device.memory_mb
     price = get_settings().gpu_hour_price
-    cost = price * params.num_processes * took_s / 3600 if price and device.is_gpu else None
+    cost = price * params.num_ranks * took_s / 3600 if price and device.is_gpu else None
     return PolicyEstimate(
         took_s=took_s,
         memory_mb=memory_mb,

@@ -17,6 +17,8 @@ BASE = "base"
 PRODUCTION = "production"
 MAX_PROMPTS = 128
 """More prompts than these tell little more, and each is answered by every policy."""
+NUM_KEPT = 60
+"""Prompts whose answers are kept: people can compare them, in an hour or so."""
 
 
 def examine_policy(
@@ -47,7 +49,7 @@ def examine_policy(
         asked,
         judge=open_reward([judge]),
         baseline=BASE,
-        params=EvaluatePolicyParams(seed=seed, **dict(options or {})),
+        params=EvaluatePolicyParams(**{"seed": seed, "num_samples": NUM_KEPT, **(options or {})}),
         tracker=tracker,
     )
     plain = examination.to_json()

@@ -24,6 +24,7 @@ AUTO = "auto"
 NO_JUDGE = "none"
 RULE = "rule:"
 MAX_PROCESSES = 64
+MAX_MACHINES = 64
 MAX_REWARDS = 8
 
 POLICY_LEARNERS: dict[JobKind, DatasetPurpose] = {
@@ -102,7 +103,8 @@ class TrainPolicyParams:
 
     `rewards` of PPO, RLOO and GRPO, mixed by weight. `held_out`: who judges without being learned
     from: `auto` (the judge that was trained beside a reward model, if there is one), `none`, or a
-    name as in `RewardPart`. `num_processes` > 1 trains with one process a device.
+    name as in `RewardPart`. `num_processes` > 1 trains with one process a device, `num_machines`
+    > 1 on as many workers at once with so many processes each: they share one `RLHF_DATA_DIR`.
     """
 
     learner: JobKind = JobKind.TRAIN_PPO
@@ -115,6 +117,7 @@ class TrainPolicyParams:
     rewards: tuple[RewardPart, ...] = ()
     held_out: str = AUTO
     num_processes: int = 1
+    num_machines: int = 1
     test_percent: float = 20.0
 
     def __post_init__(self) -> None:
@@ -128,16 +131,8 @@ class TrainPolicyParams:
         object.__setattr__(self, "rows", rows)
         self._check_names()
         self._check_rewards()
-        if not isinstance(self.num_processes, int) or not 1 <= self.num_processes <= MAX_PROCESSES:
-            raise InvalidInput(
-                f"num_processes {self.num_processes}: choose 1 to {MAX_PROCESSES}.",
-                field="num_processes",
-            )
-        if self.num_processes > 1 and self.learner in ALONE:
-            raise InvalidInput(
-                f"{self.learner.value} runs in one process: choose num_processes 1.",
-                field="num_processes",
-            )
+        self._check_number("num_processes", MAX_PROCESSES)
+        self._check_number("num_machines", MAX_MACHINES)
         if not 0 <= self.test_percent <= 50:
             raise InvalidInput(
                 f"test_percent {self.test_percent:g}: choose 0 to 50.", field="test_percent"
@@ -145,6 +140,15 @@ class TrainPolicyParams:
         if "base" in self.options:
             raise InvalidInput("Give the base beside the options, not among them.", field="base")
         self.learner_params()
+
+    def _check_number(self, name: str, largest: int) -> None:
+        number = getattr(self, name)
+        if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= largest:
+            raise InvalidInput(f"{name} {number}: choose 1 to {largest}.", field=name)
+        if number > 1 and self.learner in ALONE:
+            raise InvalidInput(
+                f"{self.learner.value} runs in one process: choose {name} 1.", field=name
+            )
 
     def _check_names(self) -> None:
         is_missing = self.number is not None and not self.dataset
@@ -193,6 +197,11 @@ class TrainPolicyParams:
     def dataset_name(self) -> str:
         """The dataset that is read, or that the rows are frozen to."""
         return self.dataset.strip() or DATASET_NAMES[self.rows.purpose]
+
+    @property
+    def num_ranks(self) -> int:
+        """The processes of the run, on all its machines."""
+        return self.num_processes * self.num_machines
 
     @property
     def seed(self) -> int:

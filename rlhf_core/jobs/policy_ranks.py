@@ -1,5 +1,7 @@
 """One training run in several processes, one a device: started, listened to, ended together.
 
+Of a run on several machines each starts its own (`policy_machines`), under one rendezvous.
+
 `python -m rlhf_core.jobs.policy_ranks FOLDER` is one of them, under torchrun. The first writes what
 it has to tell into a file, which the run's own process reads on and passes to its tracker; so only
 one process writes to the database. All of them run below a shim: however this process or one of
@@ -11,14 +13,16 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from rlhf_core.config import get_settings
 from rlhf_core.errors import NotEnoughData, RlhfError, TrainingFailed
 from rlhf_core.examples import PreferencePair, PromptOnly, SftExample, UnpairedPreference
+from rlhf_core.jobs.machines import Meeting
 from rlhf_core.jobs.model_files import plain_report
 from rlhf_core.jobs.policy_learners import PolicyWork, learn
 from rlhf_core.jobs.policy_params import POLICY_LEARNERS, params_class
@@ -37,8 +41,24 @@ OUTPUT_LINES = 30
 WORK, EVENTS, STOP, REPORT, OUTPUT = "work.json", "events.jsonl", "stop", "report.json", "output"
 
 
-def learn_together(work: PolicyWork, tracker: Tracker, *, count: int) -> TrainReport:
-    """Train in `count` processes of this machine; as `learn` else.
+class LostProcess(TrainingFailed):
+    """A process of the run ended and did not say why, or another one did."""
+
+
+class Gang(Protocol):
+    """The other machines of a run."""
+
+    def gather(self, folder: Path, tracker: Tracker) -> Meeting:
+        """Wait until all are there, and tell them where the work lies and where to meet."""
+
+    def check(self) -> None:
+        """Raise TrainingFailed where one of them was lost. Called several times a second."""
+
+
+def learn_together(
+    work: PolicyWork, tracker: Tracker, *, count: int, gang: Gang | None = None
+) -> TrainReport:
+    """Train in `count` processes of this machine and of each of the `gang`; as `learn` else.
 
     Raises TrainingFailed where one of them ended without a word: all others are then ended too.
     """
@@ -48,22 +68,47 @@ def learn_together(work: PolicyWork, tracker: Tracker, *, count: int) -> TrainRe
         (folder / name).unlink(missing_ok=True)
     _write(folder / WORK, _plain_work(work))
     (folder / EVENTS).touch()
-    tracker.log(f"{count} processes.")
-    with (folder / OUTPUT).open("wb") as output, (folder / EVENTS).open() as events:
+    meeting = None if gang is None else gang.gather(folder, tracker)
+    num_machines = 1 if meeting is None else meeting.num_machines
+    words = f"{count * num_machines} processes"
+    tracker.log(f"{words} on {num_machines} machines." if meeting else f"{words}.")
+    output = folder / OUTPUT
+    lost: TrainingFailed | None = None
+    with (folder / EVENTS).open() as events, start_ranks(folder, count, output, meeting) as process:
+        try:
+            _listen(process, events, folder, tracker, gang)
+        except TrainingFailed as error:
+            lost = error
+    if lost is not None and not (folder / REPORT).exists():  # the first process knows best
+        raise lost
+    return _read_report(folder, work.out_dir, words, process.returncode, tracker)
+
+
+@contextmanager
+def start_ranks(
+    folder: Path, count: int, output: Path, meeting: Meeting | None = None, *, machine: int = 0
+) -> "Iterator[subprocess.Popen[bytes]]":
+    """The processes of this machine, by number among those that meet; at the end none is left."""
+    with output.open("wb") as written:
         process = subprocess.Popen(  # noqa: S603 - our own command
-            _command(folder, count),
+            _command(folder, count, meeting, machine),
             stdin=subprocess.PIPE,
-            stdout=output,
+            stdout=written,
             stderr=subprocess.STDOUT,
             env={**os.environ, "OMP_NUM_THREADS": str(_threads(count))},
         )
         try:
-            _listen(process, events, folder, tracker)
+            yield process
         finally:
             if process.stdin is not None:
                 process.stdin.close()  # the shim then ends all that is left
             process.wait()
-    return _read_report(folder, work.out_dir, count, process.returncode, tracker)
+
+
+def read_last_words(output: Path) -> str:
+    """What the processes of a machine said at the end."""
+    words = output.read_text(errors="replace").splitlines()[-OUTPUT_LINES:]
+    return "\n".join(["Last output of the processes:", *words])
 
 
 def run_rank(folder: Path) -> int:
@@ -74,7 +119,9 @@ def run_rank(folder: Path) -> int:
         report = learn(_read_work(folder), tracker)
     except RlhfError as error:
         if is_first:
-            _write(folder / REPORT, {"failure": str(error), "is_short": _shortage(error)})
+            is_lost = isinstance(error.__cause__, RuntimeError)  # of a connection to another one
+            said = {"failure": str(error), "is_short": _shortage(error), "is_lost": is_lost}
+            _write(folder / REPORT, said)
         else:
             sys.stderr.write(f"{error}\n")
         return 1
@@ -116,9 +163,19 @@ class _FileTracker:
             self._file.flush()
 
 
-def _command(folder: Path, count: int) -> list[str]:
+def _command(folder: Path, count: int, meeting: Meeting | None, machine: int) -> list[str]:
     shim = [sys.executable, "-m", "rlhf_core.jobs.shim", str(get_settings().run_grace_s)]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    launcher = [sys.executable, "-m", "torch.distributed.run"]
+    if meeting is None:
+        launcher.append("--standalone")
+    else:
+        # Fixed ranks: the first process of the run, which writes files and tells, is on machine 0.
+        launcher += [
+            f"--nnodes={meeting.num_machines}",
+            f"--node-rank={machine}",
+            f"--master-addr={meeting.address}",
+            f"--master-port={meeting.port}",
+        ]
     return [
         *shim,
         *launcher,
@@ -136,7 +193,11 @@ def _threads(count: int) -> int:
 
 
 def _listen(
-    process: "subprocess.Popen[bytes]", events: IO[str], folder: Path, tracker: Tracker
+    process: "subprocess.Popen[bytes]",
+    events: IO[str],
+    folder: Path,
+    tracker: Tracker,
+    gang: Gang | None,
 ) -> None:
     """Pass on what the first process tells, until all have ended."""
     rest = ""
@@ -148,6 +209,8 @@ def _listen(
         *lines, rest = (rest + events.read()).split("\n")
         for line in lines:
             _pass_on(json.loads(line), tracker)
+        if gang is not None and not is_over:
+            gang.check()
         if not is_over and not lines:
             time.sleep(LISTEN_EVERY_S)
 
@@ -167,7 +230,7 @@ def _pass_on(event: list[Any], tracker: Tracker) -> None:
 
 
 def _read_report(
-    folder: Path, out_dir: Path, count: int, status: int, tracker: Tracker
+    folder: Path, out_dir: Path, processes: str, status: int, tracker: Tracker
 ) -> TrainReport:
     try:
         said = json.loads((folder / REPORT).read_text())
@@ -179,11 +242,10 @@ def _read_report(
     if "failure" in said:
         if said["is_short"]:
             raise NotEnoughData(**said["is_short"])
-        raise TrainingFailed(said["failure"])
-    words = (folder / OUTPUT).read_text(errors="replace").splitlines()[-OUTPUT_LINES:]
-    tracker.log("\n".join(["Last output of the processes:", *words]))
-    raise TrainingFailed(
-        f"One of the {count} processes of the run ended without a word, and the others were ended: "
+        raise LostProcess(said["failure"]) if said["is_lost"] else TrainingFailed(said["failure"])
+    tracker.log(read_last_words(folder / OUTPUT))
+    raise LostProcess(
+        f"One of the {processes} of the run ended without a word, and the others were ended: "
         "most likely the machine ran out of memory. Start the run again (it goes on from its last "
         "checkpoint), with a smaller micro_batch_size or fewer processes."
     )

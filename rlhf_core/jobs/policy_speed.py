@@ -101,7 +101,7 @@ def reckon_s(params: TrainPolicyParams, *, num_rows: int, weights: float, on_gpu
     if params.learner in REWARDED or params.learner is JobKind.DISTIL:
         tokens = float(min(getattr(own, "response_tokens", USUAL_TOKENS), 2 * USUAL_TOKENS))
     operations = PASSES.get(params.learner, LEARNING) * weights * tokens
-    speed = (GPU_FLOPS if on_gpu else CPU_FLOPS) * params.num_processes
+    speed = (GPU_FLOPS if on_gpu else CPU_FLOPS) * params.num_ranks
     return count_units(params, num_rows) * operations / speed
 
 
@@ -116,6 +116,9 @@ def reckon_memory_mb(params: TrainPolicyParams, size: BaseSize, *, on_gpu: bool)
     trained = 4 * rank * size.width * size.layers * 7.0 if rank else size.num_weights
     held = size.num_weights * weight_bytes * (2 if with_reference and not rank else 1)
     held += trained * 16.0  # master weight, gradient, two moments
+    if getattr(own, "sharding", "none") == "fsdp2" and params.num_processes > 1:
+        # Each process has a part, and all weights while it samples.
+        held = held / params.num_processes + size.num_weights * weight_bytes
     # PPO holds the logits of some tokens at a time, TRL's trainers those of all that run at once.
     chunk = 2.0**26 if params.learner is JobKind.TRAIN_PPO else math.inf
     held += _activations(own, size, is_half=is_half, num_logits=chunk)

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from rlhf_core.clock import utcnow
+from rlhf_core.jobs import machines
 from rlhf_core.jobs.tracker import EXIT_SUPERSEDED, clean_text, next_line_number, write_log
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Job
@@ -28,11 +29,19 @@ SIGNAL_MEANINGS = {
 def claim_run(store: Store, job_id: uuid.UUID, workflow_id: str, executor_id: str) -> int | None:
     """Begin the next attempt and return its number; None where there is nothing to run.
 
-    That is: canceled or finished meanwhile, queued anew under another workflow, or given up.
+    That is: canceled or finished meanwhile, queued anew under another workflow, given up, or put
+    back because another run has the machines that it needs.
     """
     with store.writing() as db:
         row = db.execute(
-            sa.select(Job.attempt, Job.max_attempts, Job.cancel_requested_at)
+            sa.select(
+                Job.attempt,
+                Job.max_attempts,
+                Job.cancel_requested_at,
+                Job.params,
+                Job.resource,
+                Job.priority,
+            )
             .where(
                 Job.id == job_id,
                 Job.workflow_id == workflow_id,
@@ -53,6 +62,9 @@ def claim_run(store: Store, job_id: uuid.UUID, workflow_id: str, executor_id: st
                 "Most likely the run needs more memory than the machine has.",
                 "finished_at": now,
             }
+        elif not _has_machines(db, job_id, row):
+            machines.put_back(db, job_id, row.resource, row.priority)
+            return None
         else:
             values = {
                 "state": JobState.RUNNING,
@@ -64,6 +76,14 @@ def claim_run(store: Store, job_id: uuid.UUID, workflow_id: str, executor_id: st
             }
         db.execute(sa.update(Job).where(Job.id == job_id).values(values))
         return values.get("attempt")
+
+
+def _has_machines(db: Session, job_id: uuid.UUID, row: Any) -> bool:
+    """Whether the run needs no machine but the worker's, or has the others reserved now."""
+    wanted = machines.count_machines(row.params)
+    return wanted == 1 or machines.reserve_machines(
+        db, job_id, attempt=row.attempt + 1, num_machines=wanted, resource=row.resource
+    )
 
 
 def is_wanted(store: Store, job_id: uuid.UUID, attempt: int) -> bool:

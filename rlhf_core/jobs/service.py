@@ -11,8 +11,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -23,18 +22,12 @@ from rlhf_core.clock import new_id, utcnow
 from rlhf_core.errors import Conflict, InvalidInput, NotFound, Unavailable
 from rlhf_core.jobs.heartbeats import list_alive_executors
 from rlhf_core.jobs.kinds import PERMISSIONS, RESOURCES
+from rlhf_core.jobs.queue import new_workflow_id, put_in_queue
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Account, Job, JobLogLine, JobMetric
 from rlhf_core.store.upsert import changed_rows, insert_if_absent
 from rlhf_core.vocabulary import JobKind, JobState, Resource
 
-if TYPE_CHECKING:
-    from dbos import DBOSClient
-
-APP_NAME = "rlhf"
-APP_VERSION = "jobs-1"
-"""Never change it: a queue entry of another version is taken up by nobody."""
-WORKFLOW = "run_job"
 MAX_ATTEMPTS = 3
 MAX_PARAMS_LENGTH = 100_000  # characters of JSON
 UNFINISHED = (JobState.QUEUED, JobState.RUNNING)
@@ -110,7 +103,7 @@ def enqueue_job(
     if priority < 1:
         raise InvalidInput(f"The priority {priority} is below 1, the first.", field="priority")
     job_id, queue = new_id(), resource or RESOURCES[kind]
-    workflow_id = _new_workflow_id(job_id)
+    workflow_id = new_workflow_id(job_id)
     row = {
         "id": job_id,
         "kind": kind,
@@ -128,7 +121,7 @@ def enqueue_job(
     }
     if not insert_if_absent(db, Job, [row]):
         raise _duplicate(db, dedup_key)
-    _put_in_queue(db, job_id, workflow_id, queue, priority)
+    put_in_queue(db, job_id, workflow_id, queue, priority)
     record_event(
         db,
         actor=actor,
@@ -143,7 +136,7 @@ def enqueue_job(
 def cancel_job(db: Session, job_id: uuid.UUID, *, actor: Actor) -> JobView:
     """Cancel a queued job at once; ask a running one to end (its worker then kills what is left).
 
-    A retraining takes the runs that it started with it.
+    The jobs that it started, parts of a retraining or on other machines, go with it.
     Asking twice is harmless. Conflict where the job has ended already.
     """
     require(actor, Permission.RUN_JOBS)
@@ -162,8 +155,7 @@ def cancel_job(db: Session, job_id: uuid.UUID, *, actor: Actor) -> JobView:
             f"The job {job_id} is {get_job(db, job_id).state.value} already: nothing to cancel."
         )
     record_event(db, actor=actor, action="job.cancel", target_kind="job", target_id=job_id)
-    if job.kind is JobKind.RETRAIN:
-        _cancel_parts(db, job_id, actor)
+    _cancel_parts(db, job_id, actor)
     return get_job(db, job_id)
 
 
@@ -172,7 +164,9 @@ def retry_job(db: Session, job_id: uuid.UUID, *, actor: Actor) -> JobView:
     require(actor, Permission.RUN_JOBS)
     job = get_job(db, job_id)
     require(actor, PERMISSIONS[job.kind])
-    workflow_id = _new_workflow_id(job_id)
+    if job.kind is JobKind.JOIN:
+        raise Conflict("A part of a run on several machines starts with its run: start that again.")
+    workflow_id = new_workflow_id(job_id)
     again = {
         "state": JobState.QUEUED,
         "workflow_id": workflow_id,
@@ -201,7 +195,7 @@ def retry_job(db: Session, job_id: uuid.UUID, *, actor: Actor) -> JobView:
             f"The job {job_id} is {get_job(db, job_id).state.value}: "
             "only a failed or canceled one can be started again."
         )
-    _put_in_queue(db, job_id, workflow_id, job.resource, job.priority)
+    put_in_queue(db, job_id, workflow_id, job.resource, job.priority)
     record_event(db, actor=actor, action="job.retry", target_kind="job", target_id=job_id)
     return get_job(db, job_id)
 
@@ -213,11 +207,11 @@ def set_priority(db: Session, job_id: uuid.UUID, *, actor: Actor, priority: int)
         raise InvalidInput(f"The priority {priority} is below 1, the first.", field="priority")
     job = get_job(db, job_id)
     # A new entry in the queue: the old one finds that it is not the job's any more, and ends.
-    workflow_id = _new_workflow_id(job_id)
+    workflow_id = new_workflow_id(job_id)
     values = {"priority": priority, "workflow_id": workflow_id}
     if not _change(db, job_id, JobState.QUEUED, values):
         raise Conflict(f"The job {job_id} is {get_job(db, job_id).state.value}: it waits no more.")
-    _put_in_queue(db, job_id, workflow_id, job.resource, priority)
+    put_in_queue(db, job_id, workflow_id, job.resource, priority)
     record_event(
         db, actor=actor, action="job.set_priority", target_kind="job", target_id=job_id,
         details={"priority": priority},
@@ -308,41 +302,6 @@ def wait_for_job(
         time.sleep(poll_s)
 
 
-@lru_cache(maxsize=8)
-def queue_client(url: str) -> "DBOSClient":
-    """The queue's client. Lazy: it writes through our connections and opens none of its own."""
-    from dbos import DBOSClient, DBOSPortableJSONSerializer
-
-    return DBOSClient(
-        system_database_url=url,
-        application_name=APP_NAME,
-        serializer=DBOSPortableJSONSerializer(),
-        lazy=True,
-        retry_connection_errors=False,
-    )
-
-
-def _put_in_queue(
-    db: Session, job_id: uuid.UUID, workflow_id: str, resource: Resource, priority: int
-) -> None:
-    url = db.get_bind().engine.url.render_as_string(hide_password=False)
-    queue_client(url).enqueue_in_transaction(
-        db.connection(),
-        {
-            "workflow_name": WORKFLOW,
-            "queue_name": resource.value,
-            "workflow_id": workflow_id,
-            "priority": priority,
-        },
-        str(job_id),
-    )
-
-
-def _new_workflow_id(job_id: uuid.UUID) -> str:
-    """A fresh name for each enqueue: the queue attaches a used one to what it did before."""
-    return f"{job_id}.{uuid.uuid4().hex[:8]}"
-
-
 def _check_params(params: dict[str, Any]) -> None:
     try:
         text = json.dumps(params, allow_nan=False, ensure_ascii=False)
@@ -359,7 +318,7 @@ def _check_params(params: dict[str, Any]) -> None:
 
 
 def _cancel_parts(db: Session, job_id: uuid.UUID, actor: Actor) -> None:
-    """Cancel the runs that a job started, with it."""
+    """Cancel the jobs that a job started, with it."""
     query = sa.select(Job.id).where(Job.parent_job_id == job_id, Job.state.in_(UNFINISHED))
     for part in db.scalars(query).all():
         with suppress(Conflict):  # it has just ended

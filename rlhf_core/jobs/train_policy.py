@@ -34,8 +34,9 @@ from rlhf_core.jobs.policy_examining import (
     describe_policy,
     examine_policy,
 )
-from rlhf_core.jobs.policy_leaks import find_learned_groups
+from rlhf_core.jobs.policy_leaks import find_all_learned, leave_out_learned
 from rlhf_core.jobs.policy_learners import PolicyWork, learn, suggest_rates
+from rlhf_core.jobs.policy_machines import dismiss_machines, learn_on_machines
 from rlhf_core.jobs.policy_params import (
     POLICY_LEARNERS,
     TrainPolicyParams,
@@ -78,8 +79,15 @@ def enqueue_train_policy(
     Raises:
         Conflict: an equal one is queued or running.
         NotFound: there is no such base, reward model, judge or frozen version.
-        InvalidInput: one of them is of the wrong kind, or the model's name is a reward model's.
+        InvalidInput: one of them is of the wrong kind, the model's name is a reward model's, or a
+            run on several machines is to wait in the queue of the CPU.
     """
+    if params.num_machines > 1 and resource is Resource.CPU:
+        raise InvalidInput(
+            "A run on several machines waits in the GPU's queue, of which each worker, with a GPU "
+            "or without, takes one job at a time: choose that queue.",
+            field="resource",
+        )
     find_plan(db, params)
     check_model_name(db, params.model)
     if params.number is not None:
@@ -193,6 +201,7 @@ def _train(
     learner_params = params.learner_params(**known)
     checkpoints = kept / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
+    is_made: list[bool] = []
 
     def make(folder: Path) -> TrainReport:
         work = PolicyWork(
@@ -204,15 +213,25 @@ def _train(
             rewards=plan.rewards,
             judge=plan.judge,
         )
-        report = _choose_way(params)(work, tracker)
+        is_made.append(True)
+        report = _choose_way(context, params)(work, tracker)
         if tracker.should_stop():  # what a learner returns then may be half a policy
             raise TrainingFailed("Stopped on request; the run goes on from its last checkpoint.")
         return report
 
-    return make_kept(kept, make, label=f"The {role}", log=context.tracker.log)
+    report = make_kept(kept, make, label=f"The {role}", log=context.tracker.log)
+    if params.num_machines > 1 and not is_made:
+        dismiss_machines(context)  # an earlier attempt had finished: nobody calls them
+    return report
 
 
-def _choose_way(params: TrainPolicyParams) -> Callable[[PolicyWork, Tracker], TrainReport]:
+def _choose_way(
+    context: JobContext, params: TrainPolicyParams
+) -> Callable[[PolicyWork, Tracker], TrainReport]:
+    if params.num_machines > 1:
+        return lambda work, tracker: learn_on_machines(
+            context, work, tracker, num_machines=params.num_machines, count=params.num_processes
+        )
     if params.num_processes == 1:
         return learn
     return lambda work, tracker: learn_together(work, tracker, count=params.num_processes)
@@ -298,16 +317,11 @@ def _leave_out_known(context: JobContext, plan: Plan, rows: PolicyRows) -> list[
     """
     sources = [*plan.rewards, *([plan.judge] if plan.judge else [])]
     with context.store.reading() as db:
-        known = set[str]().union(
-            *(find_learned_groups(db, context.actor, source) for source in sources)
-        )
-    prompts = [row for row in rows.test if row.group not in known]
-    if len(prompts) < len(rows.test):
-        context.tracker.log(
-            f"{len(rows.test) - len(prompts)} of {len(rows.test)} test prompts are left out: a "
-            "reward model or the judge learned from them."
-        )
-    return prompts
+        learned = find_all_learned(db, context.actor, sources)
+    unseen = leave_out_learned(rows.test, learned)
+    if told := unseen.describe():
+        context.tracker.log(f"Of the test prompts {told}.")
+    return unseen.prompts
 
 
 def _find_serving(context: JobContext, model: str) -> PolicyBase | None:

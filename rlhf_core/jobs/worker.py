@@ -25,7 +25,7 @@ import sqlalchemy as sa
 from rlhf_core.config import SOURCE_ROOT, Settings
 from rlhf_core.errors import Conflict, RlhfError, Unavailable
 from rlhf_core.jobs import devices, heartbeats, runs, schedules
-from rlhf_core.jobs.service import APP_NAME, APP_VERSION, WORKFLOW, queue_client
+from rlhf_core.jobs.queue import APP_NAME, APP_VERSION, WORKFLOW, queue_client
 from rlhf_core.jobs.tracker import clean_text
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import Resource

@@ -4,7 +4,6 @@ import random
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,12 @@ from rlhf_core.jobs.policy_params import RewardPart
 from rlhf_core.jobs.retrain import RetrainParams, enqueue_retrain
 from rlhf_core.registry.service import get_version_by_number
 from rlhf_core.vocabulary import JobState
-from tests.core.jobs.conftest import world
+from tests.core.jobs.conftest import base, reward_rules, world
 from tests.core.jobs.trained import add_ratings
-from tests.core.jobs.trained_policies import QUICK, RULES, add_prompts, enqueue_policy
+from tests.core.jobs.trained_policies import QUICK, add_prompts, enqueue_policy
 from tests.core.jobs.world import World, is_alive, until
-from tests.core.policies.tiny_policies import make_policy
 
-__all__ = ["world"]
+__all__ = ["base", "reward_rules", "world"]
 
 ENDLESS = {**QUICK, "updates": 100_000}
 only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -32,17 +30,8 @@ SLEEPY = "sleepy=tests.core.jobs.reward_rules:sleep_long"
 
 
 @pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("RLHF_REWARD_RULES", RULES)
+def _one_thread(reward_rules: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    get_settings.cache_clear()
-    yield
-    get_settings.cache_clear()
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Path:
-    return make_policy(tmp_path / "base")
 
 
 class Tree:

@@ -17,6 +17,8 @@ from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import DatasetPurpose, ModelKind
 from tests.core.jobs.trained import add_ratings, enqueue, list_models, run
 
+only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 
 def freeze(store: Store, name: str, params: DatasetParams, **split: float) -> DatasetVersionView:
     with store.reading() as db:
@@ -68,18 +70,21 @@ def test_version_is_examined_on_another_dataset_and_leakage_is_seen(trained: Sto
     assert found.examination["confusion"]
 
 
+@only_sqlite
 def test_pairs_examine_a_model_of_ratings(trained: Store) -> None:
     freeze(trained, "two", DatasetParams(purpose=DatasetPurpose.PREFERENCES))
     result = run(trained, enqueue_on(trained, "two", split="train"))
     assert result["metrics"]["pair_accuracy"] > 0.5
 
 
+@only_sqlite
 def test_empty_part_is_said(trained: Store) -> None:
     freeze(trained, "whole", DatasetParams())
     with pytest.raises(NotEnoughData, match="rows in the part test of whole v1"):
         run(trained, enqueue_on(trained, "whole"))
 
 
+@only_sqlite
 def test_wrong_wishes_are_refused_before_anything_waits(trained: Store) -> None:
     with pytest.raises(NotFound, match="no dataset"):
         enqueue_on(trained, "elsewhere")
@@ -95,6 +100,7 @@ def test_wrong_wishes_are_refused_before_anything_waits(trained: Store) -> None:
         enqueue_on(trained, "ratings", number=1, split="all")
 
 
+@only_sqlite
 def test_model_and_its_judge_have_seen_a_half_of_the_prompts_each(store: Store) -> None:
     with store.writing() as db:
         add_ratings(db, 60)

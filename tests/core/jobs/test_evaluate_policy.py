@@ -1,12 +1,14 @@
 """Examinations of policies, at the end of their training and by a job of their own."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rlhf_core.accounts.permissions import SYSTEM
-from rlhf_core.config import get_settings
+from rlhf_core.dataset.params import DatasetParams
+from rlhf_core.dataset.rows_file import stage_rows
+from rlhf_core.dataset.service import freeze_version
+from rlhf_core.dataset.splits import SplitParams
 from rlhf_core.errors import Conflict, InvalidInput, NotEnoughData, NotFound
 from rlhf_core.jobs.evaluate_policy import enqueue_evaluate_policy
 from rlhf_core.jobs.policy_params import RewardPart
@@ -15,25 +17,13 @@ from rlhf_core.registry.evaluations import list_evaluations
 from rlhf_core.registry.service import promote_version
 from rlhf_core.registry.views import ModelVersionView
 from rlhf_core.store.engine import Store
+from rlhf_core.vocabulary import DatasetPurpose
 from tests.core.jobs.trained import Log, add_ratings, enqueue, list_models, run
-from tests.core.jobs.trained_policies import RULES, add_prompts, enqueue_policy
-from tests.core.policies.tiny_policies import make_policy
+from tests.core.jobs.trained_policies import add_prompts, enqueue_policy
 from tests.core.serving.world import promote_reward_model
 
+pytestmark = pytest.mark.usefixtures("reward_rules")
 only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
-
-@pytest.fixture(autouse=True)
-def _rules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("RLHF_REWARD_RULES", RULES)
-    get_settings.cache_clear()
-    yield
-    get_settings.cache_clear()
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_policy(tmp_path_factory.mktemp("base"))
 
 
 def enqueue_on(store: Store, version: ModelVersionView, **given: object) -> JobView:
@@ -45,6 +35,17 @@ def enqueue_on(store: Store, version: ModelVersionView, **given: object) -> JobV
             dataset="prompts",
             **given,  # type: ignore[arg-type]
         )
+
+
+def freeze_more_prompts(store: Store, number: int) -> None:
+    """The next version of `prompts`: all that there are, and so many new ones."""
+    params = DatasetParams(purpose=DatasetPurpose.PROMPTS)
+    with store.writing() as db:
+        add_prompts(db, number, seed=9)
+    with store.reading() as db:
+        staged = stage_rows(db, params=params, split=SplitParams())
+    with store.writing() as db:
+        freeze_version(db, actor=SYSTEM, name="prompts", staged=staged)
 
 
 @only_sqlite
@@ -82,17 +83,45 @@ def test_policy_is_examined_beside_what_serves_by_the_judge_of_its_run(
     empty = enqueue_on(store, newest)
     with pytest.raises(NotEnoughData, match="prompts in the part test of prompts v1"):
         run(store, empty)
+    known = enqueue_on(store, newest, split="all")
+    with pytest.raises(NotEnoughData, match=r"learned from \(assistant v2 did\)"):
+        run(store, known)
+    freeze_more_prompts(store, 20)
     job = enqueue_on(store, newest, split="all")
     with pytest.raises(Conflict):
         enqueue_on(store, newest, split="all")
     result = run(store, job)
     with store.reading() as db:
         (found,) = list_evaluations(db, newest.id, actor=SYSTEM)
-    assert (found.split, found.num_rows) == ("all", 60)
+    assert (found.split, found.num_rows, found.dataset) == ("all", 20, "prompts v2")
+    assert (result["num_left_out"], result["left_out"]) == (60, {"assistant v2": 60})
+    assert found.examination["num_left_out"] == 60
+    assert "60 of 80 are left out, which assistant v2 learned from" in result["message"]
     assert found.examination["names"] == {"base": str(base), "production": "assistant v1"}
     assert "win_rate_production" in found.metrics
     assert found.examination["params"]["response_tokens"] == 5
     assert "judged by rule:short" in result["message"]
+
+
+@only_sqlite
+def test_examination_by_hand_leaves_out_what_the_judge_learned(store: Store, base: Path) -> None:
+    with store.writing() as db:
+        add_prompts(db, 60)
+    run(store, enqueue_policy(store, base))
+    (policy,) = list_models(store)
+    with store.writing() as db:
+        add_ratings(db, 60)
+    run(store, enqueue(store, model="judge", test_percent=0.0))
+    freeze_more_prompts(store, 15)
+    log = Log()
+    job = enqueue_on(store, policy, split="all", judge="judge")
+    result = run(store, job, log=log)
+    assert result["left_out"] == {"assistant v1": 60, "judge v1": 60}
+    assert result["num_left_out"] == 120
+    with store.reading() as db:
+        (found,) = list_evaluations(db, policy.id, actor=SYSTEM)
+    assert found.num_rows == 15
+    assert any("120 of 135 are left out" in line for line in log.lines)
 
 
 @only_sqlite

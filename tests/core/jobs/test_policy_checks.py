@@ -2,7 +2,6 @@
 
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytest
 from sqlalchemy.orm import Session
 
 from rlhf_core.accounts.permissions import SYSTEM
-from rlhf_core.config import get_settings
 from rlhf_core.jobs.policy_checks import check_policy, estimate_policy, recommend_policy
 from rlhf_core.jobs.policy_params import RewardPart, TrainPolicyParams
 from rlhf_core.jobs.policy_speed import BaseSize, measure_base, reckon_memory_mb
@@ -18,23 +16,11 @@ from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import JobKind
 from tests.builders import make_feedback, make_interaction
 from tests.core.jobs.trained import WORDS, add_ratings, enqueue, list_models, run
-from tests.core.jobs.trained_policies import GOOD, QUICK, RULES, add_prompts, enqueue_policy
+from tests.core.jobs.trained_policies import GOOD, QUICK, add_prompts, enqueue_policy
 from tests.core.policies.tiny_policies import make_policy
 
+pytestmark = pytest.mark.usefixtures("reward_rules")
 only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
-
-@pytest.fixture(autouse=True)
-def _rules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("RLHF_REWARD_RULES", RULES)
-    get_settings.cache_clear()
-    yield
-    get_settings.cache_clear()
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_policy(tmp_path_factory.mktemp("base"))
 
 
 def check(db: Session, base: Path | str, **params: Any) -> list[str]:

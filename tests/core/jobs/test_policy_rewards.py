@@ -1,7 +1,5 @@
 """Registered reward models and rules as rewards of a policy."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -19,19 +17,11 @@ from rlhf_core.jobs.policy_rewards import (
 from rlhf_core.policies.rewards_glue import call_reward
 from rlhf_core.store.engine import Store
 from tests.core.jobs.trained import add_ratings, enqueue, list_models, run
-from tests.core.jobs.trained_policies import RULES
 from tests.core.serving.world import promote_reward_model
 
 TEXTS = (["a b"], ["good good bad"])
+pytestmark = pytest.mark.usefixtures("reward_rules")
 only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
-
-@pytest.fixture(autouse=True)
-def _rules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("RLHF_REWARD_RULES", RULES)
-    get_settings.cache_clear()
-    yield
-    get_settings.cache_clear()
 
 
 def judge_of(store: Store, *parts: RewardPart, held_out: str = "auto") -> str | None:

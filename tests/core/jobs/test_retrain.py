@@ -28,6 +28,8 @@ from tests.core.jobs.trained_policies import QUICK
 from tests.core.jobs.world import until
 from tests.core.policies.tiny_policies import make_policy
 
+only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 FAST = {"options": {"folds": 2, "regularisation": [0.1]}}
 
 
@@ -129,7 +131,7 @@ def test_it_trains_examines_and_proposes_but_never_promotes(store: Store) -> Non
     assert "reward v1, which serves: AUC" in second["candidates"][0]["comparison"]
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_policy_is_trained_with_the_reward_model_that_was_just_made(
     store: Store, tmp_path: Path
 ) -> None:
@@ -149,6 +151,7 @@ def test_policy_is_trained_with_the_reward_model_that_was_just_made(
     assert done.result["version_id"] == made["version_id"]
 
 
+@only_sqlite
 def test_policy_waits_until_there_is_enough_to_learn_from(store: Store) -> None:
     with store.writing() as db:
         add_ratings(db, 30)
@@ -174,6 +177,7 @@ def test_without_new_ratings_it_is_skipped_with_a_reason(store: Store) -> None:
     assert len(list_models(store)) == 2
 
 
+@only_sqlite
 def test_too_little_data_is_a_reason_to_skip(store: Store) -> None:
     with store.writing() as db:
         add_ratings(db, 10)
@@ -208,6 +212,7 @@ def test_attempt_after_a_kill_finds_its_part_and_starts_no_second(store: Store) 
     assert len(list_models(store)) == 1
 
 
+@only_sqlite
 def test_failed_part_fails_it_with_the_sentence_and_a_retry_repeats_it(store: Store) -> None:
     with store.writing() as db:
         add_ratings(db, 30)

@@ -1,7 +1,6 @@
 """`train` on the command line: what it queues, and what it says instead."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,29 +8,17 @@ import pytest
 from click.testing import CliRunner
 
 from rlhf_core.cli.main import main
-from rlhf_core.config import get_settings
 from rlhf_core.errors import InvalidInput
 from rlhf_core.jobs.policy_params import RewardPart, parse_policy_params
 from rlhf_core.jobs.service import list_jobs
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import DatasetPurpose, JobKind, Resource
-from tests.core.jobs.trained_policies import RULES, add_prompts
-from tests.core.policies.tiny_policies import make_policy
+from tests.core.jobs.trained_policies import add_prompts
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
-
-@pytest.fixture(autouse=True)
-def _rules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("RLHF_REWARD_RULES", RULES)
-    get_settings.cache_clear()
-    yield
-    get_settings.cache_clear()
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_policy(tmp_path_factory.mktemp("base"))
+pytestmark = [
+    pytest.mark.usefixtures("reward_rules"),
+    pytest.mark.parametrize("database_url", ["sqlite"], indirect=True),
+]
 
 
 def call(*arguments: object) -> Any:

@@ -13,7 +13,6 @@ import psutil
 import pytest
 
 from rlhf_core.accounts.permissions import SYSTEM
-from rlhf_core.config import get_settings
 from rlhf_core.errors import Conflict, InvalidInput, NotEnoughData, NotFound, TrainingFailed
 from rlhf_core.jobs.policy_params import RewardPart, TrainPolicyParams, parse_policy_params
 from rlhf_core.jobs.service import find_unfinished
@@ -23,20 +22,12 @@ from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import JobKind, ModelKind
 from tests.builders import make_feedback, make_interaction
 from tests.core.jobs.trained import Log, list_models, run, work_dir_of
-from tests.core.jobs.trained_policies import GOOD, QUICK, RULES, add_prompts, enqueue_policy
+from tests.core.jobs.trained_policies import GOOD, QUICK, add_prompts, enqueue_policy
 from tests.core.jobs.world import ROOT, is_alive, until
-from tests.core.policies.tiny_policies import make_policy
 from tests.core.serving.world import promote_reward_model
 
+pytestmark = pytest.mark.usefixtures("reward_rules")
 only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
-
-@pytest.fixture(autouse=True)
-def _rules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("RLHF_REWARD_RULES", RULES)
-    get_settings.cache_clear()
-    yield
-    get_settings.cache_clear()
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -48,11 +39,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_policy(tmp_path_factory.mktemp("base"))
 
 
 def test_run_freezes_prompts_and_registers_a_policy_that_opens(store: Store, base: Path) -> None:
@@ -277,6 +263,7 @@ def test_too_few_prompts_or_rows_of_another_kind_are_a_sentence(store: Store, ba
         ({"learner": JobKind.TRAIN_SFT, "rewards": GOOD}, "learns from no reward"),
         ({"rewards": (RewardPart("a"),) * 9}, "8 at most"),
         ({"num_processes": 0}, "num_processes 0"),
+        ({"num_machines": 65}, "num_machines 65: choose 1 to 64"),
         ({"learner": JobKind.TRAIN_STARTER, "rewards": (), "num_processes": 2}, "one process"),
         ({"options": {"base": "x"}}, "beside the options"),
         ({"options": {"colour": 1}}, "Unknown option 'colour'"),

@@ -24,6 +24,7 @@ from tests.core.jobs.trained import WORDS, Log, add_ratings, enqueue, list_model
 from tests.learning.rated import add_interaction
 
 QUICK = {"folds": 2, "regularisation": [0.1]}
+only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 class BrokenLine(Store):
@@ -58,12 +59,14 @@ def test_version_whose_commit_went_through_as_the_line_broke_keeps_its_files(rat
     assert run(rated, job, attempt=2)["version_id"] == str(version.id)
 
 
+@only_sqlite
 def test_failed_run_leaves_no_files(rated: Store) -> None:
     with pytest.raises(TrainingFailed, match="Stopped"):
         run(rated, enqueue(rated, options=QUICK), log=Log(stop_after="Trained"))
     assert list((get_settings().artifact_dir / "models").iterdir()) == []
 
 
+@only_sqlite
 def test_run_that_was_taken_up_again_says_nothing_of_the_speed(rated: Store) -> None:
     job = enqueue(rated, options=QUICK, seeds=2)
     with pytest.raises(TrainingFailed, match="Stopped"):
@@ -73,6 +76,7 @@ def test_run_that_was_taken_up_again_says_nothing_of_the_speed(rated: Store) -> 
     assert (resumed["row_epochs"], whole["row_epochs"]) == (0, 120)
 
 
+@only_sqlite
 def test_model_stays_where_all_test_rows_are_ties(store: Store) -> None:
     drawn = random.Random(0)
     with store.writing() as db:
