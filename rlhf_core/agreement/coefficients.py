@@ -46,7 +46,7 @@ def krippendorff_alpha(units: Units, level: Level = "nominal") -> float | None:
     coincidences -= np.diag((counts * weights[:, None]).sum(axis=0))
     marginals = coincidences.sum(axis=0)
     num_answers = marginals.sum()
-    distances = _distances(found.values, marginals, level)
+    distances = distances_of(found.values, marginals, level)
     expected = float(marginals @ distances @ marginals)
     if expected <= 0:
         return None
@@ -76,14 +76,14 @@ def gwet_ac1(units: Units, *, num_values: int | None = None) -> float | None:
     return float((observed - expected) / (1 - expected))
 
 
-def _distances(values: Floats, marginals: Floats, level: Level) -> Floats:
-    """How far each value lies from each other one, squared (k, k)."""
+def distances_of(values: Floats, marginals: Floats, level: Level) -> Floats:
+    """How far each value lies from each other one, squared: (..., k, k) for marginals (..., k)."""
     if level == "nominal":
         return 1.0 - np.eye(len(values))
     if level == "interval":
         return np.square(values[:, None] - values[None, :])
     if level == "ordinal":
         # answers from one value to the other, those at both ends by half
-        middle = np.cumsum(marginals) - marginals / 2
-        return np.square(middle[:, None] - middle[None, :])
+        middle = np.cumsum(marginals, axis=-1) - marginals / 2
+        return np.square(middle[..., :, None] - middle[..., None, :])
     assert_never(level)

@@ -12,6 +12,7 @@ from rlhf_core.dataset.merge import DIGITS, LEAST_WEIGHT, learn_weights
 from rlhf_core.dataset.params import DatasetParams
 from rlhf_core.dataset.reasons import Reason
 from rlhf_core.dataset.said import Vote, pick_unheard, read_votes
+from rlhf_core.store.queries.verdicts import is_split
 from rlhf_core.vocabulary import Choice, DisputeRule, MergeRule
 
 
@@ -76,7 +77,7 @@ def _decide(
         return
     votes = list(pair.votes.values())
     ahead, behind = votes.count(1.0), votes.count(-1.0)
-    if params.disputes is DisputeRule.DROP and ahead == behind > 0:
+    if params.disputes is DisputeRule.DROP and is_split(ahead, behind):
         pair.reason = Reason.DISPUTE
         return
     pair.lead = _lead(points, pair.votes, params, weights)

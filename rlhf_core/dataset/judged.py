@@ -13,12 +13,14 @@ from rlhf_core.dataset.params import DatasetParams
 from rlhf_core.dataset.reasons import Reason
 from rlhf_core.dataset.said import Said, pick_unheard, read_said
 from rlhf_core.dataset.texts import Ruling, has_any, in_batches, load_rulings
+from rlhf_core.store.queries.verdicts import (
+    MIDDLE,
+    THUMB_DOWN_SCORE,
+    THUMB_UP_SCORE,
+    is_split,
+)
 from rlhf_core.store.tables import Adjudication
 from rlhf_core.vocabulary import DatasetPurpose, DisputeRule, MergeRule
-
-THUMB_UP_SCORE = 5
-THUMB_DOWN_SCORE = 1
-MIDDLE = 0.5  # between the verdicts "bad" (0) and "good" (1)
 
 
 @dataclass(slots=True)
@@ -101,7 +103,7 @@ def _find_reason(
     if params.disputes is DisputeRule.DROP:
         cut = _cut(params)
         num_good = sum(answer >= cut for answer in judged.answers.values())
-        if num_good * 2 == len(judged.answers):
+        if is_split(num_good, len(judged.answers) - num_good):
             return Reason.DISPUTE
     return None
 

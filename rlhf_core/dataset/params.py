@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from rlhf_core.errors import InvalidInput
+from rlhf_core.store.queries.verdicts import GOOD_FROM
 from rlhf_core.vocabulary import (
     DatasetPurpose,
     DisputeRule,
@@ -61,7 +62,7 @@ class DatasetParams:
 
     purpose: DatasetPurpose = DatasetPurpose.SCORES
     filters: Filters = field(default_factory=Filters)
-    threshold: float = 4.0
+    threshold: float = GOOD_FROM
     merge: MergeRule = MergeRule.MEAN
     adjudicated_first: bool = True
     ties: TieRule = TieRule.DROP

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from rlhf_core.dataset.judged import MIDDLE, Judged, read_judged
+from rlhf_core.dataset.judged import Judged, read_judged
 from rlhf_core.dataset.merge import DIGITS, spread_of
 from rlhf_core.dataset.params import DatasetParams
 from rlhf_core.dataset.reasons import Reason, Tally
@@ -21,6 +21,7 @@ from rlhf_core.dataset.texts import (
 )
 from rlhf_core.dataset.voices import Voices
 from rlhf_core.examples import ScoredCompletion, SftExample, UnpairedPreference
+from rlhf_core.store.queries.verdicts import MIDDLE
 from rlhf_core.store.tables import FeedbackAspect
 
 NO_TEXTS = Texts("", "", {})

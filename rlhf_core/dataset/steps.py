@@ -8,7 +8,6 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from rlhf_core.dataset.judged import MIDDLE
 from rlhf_core.dataset.merge import learn_weights, merge_answers
 from rlhf_core.dataset.params import DatasetParams
 from rlhf_core.dataset.reasons import Reason, Tally
@@ -16,6 +15,7 @@ from rlhf_core.dataset.said import StepSaid, pick_unheard, read_steps_said
 from rlhf_core.dataset.texts import has_any, in_batches, load_step_rulings, load_texts
 from rlhf_core.dataset.voices import Voices
 from rlhf_core.examples import SteppedCompletion
+from rlhf_core.store.queries.verdicts import MIDDLE, is_split
 from rlhf_core.store.tables import Adjudication, ReasoningStep
 from rlhf_core.vocabulary import DisputeRule, MergeRule
 
@@ -87,7 +87,9 @@ def _find_reason(
         return Reason.FEW_RATERS
     if params.disputes is DisputeRule.DROP:
         for (_, step_id), answers in by_step.items():
-            if step_id not in decided and sum(answers.values()) * 2 == len(answers):
+            num_right = sum(answer > MIDDLE for answer in answers.values())
+            num_wrong = sum(answer < MIDDLE for answer in answers.values())
+            if step_id not in ruling and is_split(num_right, num_wrong):
                 return Reason.DISPUTE
     return None
 

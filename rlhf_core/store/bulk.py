@@ -6,8 +6,10 @@ raises; the caller looks for known rows first and tries its transaction again af
 """
 
 import json
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -15,46 +17,74 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from rlhf_core.errors import Unavailable
 from rlhf_core.store.engine import Store
 
 BULK_PRAGMAS = (
     # A commit inside an import need not reach the disk at once: the checkpoint at the end does.
     "synchronous=NORMAL",
-    "wal_autocheckpoint=48000",  # pages: the same ones change in batch after batch
+    "wal_autocheckpoint=0",  # see `BulkStore.tidy`
     "journal_size_limit=67108864",
-    "cache_size=-49152",
     # Each reference is looked up or written in the transaction that uses it, under the write lock;
     # to have every row checked again takes a tenth of the time.
     "foreign_keys=OFF",
 )
+TIDY_EVERY = 6  # transactions: the same pages change in one after the other
 SQLITE_VARIABLES = 999  # of a statement, in any build
 LOOKUP_SIZE = 5_000
 RACES = {"23505", "40P01", "40001"}  # unique violation, deadlock, serialisation failure
 
 
-@contextmanager
-def open_bulk_store(url: str) -> Iterator[Store]:
-    """A second store on the same database, set for long writes; durable when the block ends.
+class BulkStore(Store):
+    """A second store on the same database, set for long writes; durable when it is closed.
 
     On SQLite it checks no foreign key: write only references that the same transaction has read.
     """
-    store = Store(url, pool_size=2)
-    if store.is_sqlite:
 
-        @sa.event.listens_for(store.engine, "connect")
-        def _set_bulk_pragmas(connection: Any, _record: Any) -> None:
-            for pragma in BULK_PRAGMAS:
-                connection.execute(f"PRAGMA {pragma}")
+    def __init__(self, url: str) -> None:
+        super().__init__(url, pool_size=2)
+        self._num_written = 0
+        self._helper = ThreadPoolExecutor(1)
+        self._tidying: Future[None] | None = None
+        if self.is_sqlite:
 
-    try:
-        yield store
-    finally:
-        if store.is_sqlite:
-            connection = store.engine.raw_connection()
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            connection.close()
-        store.close()
+            @sa.event.listens_for(self.engine, "connect")
+            def _set_bulk_pragmas(connection: Any, _record: Any) -> None:
+                for pragma in BULK_PRAGMAS:
+                    connection.execute(f"PRAGMA {pragma}")
+
+    def tidy(self) -> None:
+        """To be called after each transaction: keeps SQLite's log short.
+
+        Now and then a thread brings the log into the database, which is mostly waiting for the
+        disk. What was written meanwhile follows here, so that the log can begin anew.
+        """
+        self._num_written += 1
+        if self._tidying is not None and self._tidying.done():
+            self._tidying.result()
+            self._tidying = None
+            self._bring_to_disk()
+        elif self._tidying is None and self._num_written >= TIDY_EVERY:
+            self._num_written = 0
+            self._tidying = self._helper.submit(self._bring_to_disk)
+
+    def _bring_to_disk(self) -> None:
+        if not self.is_sqlite:
+            return
+        # Apart from the pool: a write through this connection would fill a second cache of pages.
+        try:
+            with closing(sqlite3.connect(self.engine.url.database or "")) as connection:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.OperationalError as error:
+            raise Unavailable(f"The database cannot be written ({error}); try again.") from error
+
+    def close(self) -> None:
+        """Bring all to the disk, then close the connections."""
+        self._helper.shutdown()
+        try:
+            self._bring_to_disk()
+        finally:
+            super().close()
 
 
 def insert_rows(

@@ -1,0 +1,55 @@
+"""Whose judgements a figure is about: all, those on a queue's items, or those on one source."""
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from rlhf_core.store.tables import Interaction, RatingQueueItem
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Judgements of the items in a queue, wherever they were given, or of a source; None: any."""
+
+    queue_id: uuid.UUID | None = None
+    source: str | None = None
+
+
+EVERYTHING = Scope()
+
+
+def about(scope: Scope, interaction_id: Any) -> list[sa.ColumnElement[bool]]:
+    """Conditions: the interaction lies in the scope."""
+    where = _of_source(scope, interaction_id)
+    if scope.queue_id is not None:
+        items = sa.select(RatingQueueItem.interaction_id).where(
+            RatingQueueItem.queue_id == scope.queue_id,
+            RatingQueueItem.other_interaction_id.is_(None),
+        )
+        where.append(interaction_id.in_(items))
+    return where
+
+
+def about_pair(scope: Scope, first: Any, second: Any) -> list[sa.ColumnElement[bool]]:
+    """Conditions: the pair, `first` having the lower id, lies in the scope."""
+    where = _of_source(scope, first)
+    if scope.queue_id is not None:
+        where.append(
+            sa.select(sa.literal(1))
+            .where(
+                RatingQueueItem.queue_id == scope.queue_id,
+                RatingQueueItem.interaction_id == first,
+                RatingQueueItem.other_interaction_id == second,
+            )
+            .exists()
+        )
+    return where
+
+
+def _of_source(scope: Scope, interaction_id: Any) -> list[sa.ColumnElement[bool]]:
+    if scope.source is None:
+        return []
+    of_source = sa.select(Interaction.id).where(Interaction.source == scope.source)
+    return [interaction_id.in_(of_source)]
