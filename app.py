@@ -14,6 +14,11 @@ actor = require_actor()
 # (section, file in pages/, title, icon, who sees it): the file's own guard asks for the same
 PAGES = [
     ("Collect", "collect/rate", "Rate", "thumbs_up_down", Permission.RATE),
+    ("Collect", "collect/compare", "Compare", "compare", Permission.RATE),
+    ("Collect", "collect/my_ratings", "My ratings", "history", Permission.RATE),
+    ("Collect", "collect/queues", "Queues", "checklist", Permission.RATE),
+    ("Analyse", "analyse/raters", "Raters", "groups", Permission.READ_ANALYTICS),
+    ("Analyse", "analyse/disputes", "Disputes", "gavel", Permission.ADJUDICATE),
     ("Train", "train/datasets", "Datasets", "dataset", Permission.MANAGE_DATASETS),
     ("Train", "train/launch", "Launch training", "rocket_launch", Permission.RUN_JOBS),
     ("Train", "train/runs", "Runs", "monitoring", Permission.RUN_JOBS),

@@ -43,6 +43,11 @@ class Settings(BaseSettings):
         default="minilm",
         description="Sentence encoder: `minilm` (bundled all-MiniLM-L6-v2), a folder, or a hub id.",
     )
+    speech_model: str = Field(
+        default="",
+        description="Folder of a speech model of transformers (safetensors), which turns voice "
+        "notes into text; empty: they are played back only.",
+    )
     reward_rules: str = Field(
         default="",
         description="Python functions that may reward a policy: `name=module:function`, several "

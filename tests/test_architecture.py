@@ -15,7 +15,7 @@ LAYERS = [
     {"accounts", "rewards", "policies"},
     {"privacy"},
     {"feedback", "dataset", "analytics", "registry"},
-    {"alerts", "release", "interchange", "demo"},
+    {"alerts", "release", "interchange", "demo", "queues"},
     {"serving"},
     {"jobs"},
     {"api", "cli", "__main__"},
@@ -26,7 +26,7 @@ HEAVY = {
     "torch", "transformers", "trl", "sentence_transformers", "sklearn", "datasets", "peft",
     "scipy", "skops", "pandas", "pyarrow", "streamlit", "plotly",
 }  # fmt: skip
-SERVICES = ["accounts", "privacy", "feedback", "dataset", "registry", "jobs"]
+SERVICES = ["accounts", "privacy", "feedback", "queues", "dataset", "registry", "jobs"]
 WRITING_VERBS = (
     "create_", "submit_", "register_", "enqueue_", "set_", "promote_", "roll_back_", "withdraw_",
     "revoke_", "erase_", "cancel_", "retry_", "freeze_", "delete_", "undo_", "restore_",

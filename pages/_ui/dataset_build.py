@@ -18,9 +18,9 @@ from rlhf_core.dataset.rows_file import stage_rows
 from rlhf_core.dataset.service import MAX_NAME_CHARS, freeze_version
 from rlhf_core.dataset.splits import MAX_PART_PERCENT, SplitParams
 from rlhf_core.examples import Example
-from rlhf_core.feedback.queues import create_queue
+from rlhf_core.queues.service import create_queue
 from rlhf_core.store.engine import get_store
-from rlhf_core.vocabulary import DatasetPurpose, QueueOrder
+from rlhf_core.vocabulary import DatasetPurpose, QueueOrder, QueueSubject
 
 RATE = "pages/collect/rate.py"
 WISHES = {
@@ -83,7 +83,9 @@ def _make_queue(actor: Actor, ready: Readiness) -> None:
                 name=f"For {DATASET_NAMES[ready.purpose]}, {utcnow():%Y-%m-%d %H:%M:%S}",
                 interaction_ids=ready.short_interaction_ids,
                 instructions=WISHES.get(ready.purpose, DEFAULT_WISH),
-                is_about_steps=ready.purpose is DatasetPurpose.STEPS,
+                subject=QueueSubject.STEPS
+                if ready.purpose is DatasetPurpose.STEPS
+                else QueueSubject.COMPLETIONS,
                 order=QueueOrder.INFORMATIVE,
             )
         st.switch_page(RATE, query_params={"queue": str(queue.id)})

@@ -9,6 +9,7 @@ import streamlit as st
 
 from pages._ui.dataset_form import PURPOSES
 from pages._ui.dataset_rows import show_rows
+from pages._ui.demo_mark import draw_mark, mark_rows, read_marks
 from pages._ui.messages import empty_state, plain, reporting
 from pages._ui.tab_files import tab_folder
 from rlhf_core.accounts.permissions import Actor, Permission
@@ -62,6 +63,7 @@ def _show_table(versions: list[DatasetVersionView], selected: uuid.UUID) -> None
             "Dataset": [version.dataset for version in versions],
             "Version": [version.number for version in versions],
             "What": [PURPOSES[version.purpose][0] for version in versions],
+            **mark_rows([one.id for one in versions], read_marks().dataset_versions),
             "Rows": [version.num_rows for version in versions],
             "Prompts": [version.num_groups for version in versions],
             "Frozen": [version.created_at for version in versions],
@@ -97,9 +99,11 @@ def _show_table(versions: list[DatasetVersionView], selected: uuid.UUID) -> None
 
 def _show_version(actor: Actor, version: DatasetVersionView) -> None:
     parts = version.card.get("parts", {})
-    with st.container(horizontal=True, vertical_alignment="center", key="version_head"):
+    head = st.container(horizontal=True, vertical_alignment="center", key="version_head")
+    with head:
         st.header(plain(version.name), width="content")
         st.badge(PURPOSES[version.purpose][0], color="blue")
+        draw_mark(version.id, read_marks().dataset_versions, head)
         st.space("stretch")
         if actor.may(Permission.RUN_JOBS):
             st.page_link(

@@ -16,35 +16,30 @@ MAX_FACTS = 60
 RTL_START, RTL_END = "\u2067", "\u2069"
 
 
-def draw_interaction(item: InteractionView) -> None:
-    """The earlier messages, the prompt and the completion that answered it."""
+def draw_prompt(item: InteractionView) -> None:
+    """The earlier messages and the prompt."""
     hidden, recent = item.context[:-NUM_RECENT_MESSAGES], item.context[-NUM_RECENT_MESSAGES:]
     if hidden:
         with st.expander(f"{len(hidden)} earlier messages", key=f"earlier_{item.id.hex}"):
             _draw_messages(hidden, key=f"e_{item.id.hex}")
     _draw_messages(recent, key=f"r_{item.id.hex}")
-    with st.container(border=True, key="prompt"):
+    with st.container(border=True, key="prompt", gap="xsmall"):
         with st.container(horizontal=True, gap="small"):
             st.markdown("**Prompt**", width="content")
             if item.source == DEMO_SOURCE:
                 st.badge("demo", icon=":material/science:", color="gray")
         draw_text(item.prompt, key=f"prompt_{item.id.hex}")
-    with st.container(border=True, key="completion"):
-        st.markdown("**Completion**")
-        if item.completion.strip():
-            draw_text(item.completion, key=f"completion_{item.id.hex}")
-        else:
-            st.caption("Empty: the assistant answered nothing.")
 
 
 def draw_action(item: InteractionView) -> None:
     """What the assistant did, and with which values; nothing where that is not known."""
     if item.action_type is None and not item.action_data:
         return
-    with st.container(border=True, key="action"):
-        st.markdown("**Action**")
-        if item.action_type is not None:
-            st.badge(plain(item.action_type), color="gray")
+    with st.container(border=True, key="action", gap="xsmall"):
+        with st.container(horizontal=True, gap="small"):
+            st.markdown("**Action**", width="content")
+            if item.action_type is not None:
+                st.badge(plain(item.action_type), color="gray")
         facts = list(flatten(item.action_data or {}))
         for number, (name, value) in enumerate(facts[:MAX_FACTS]):
             with st.container(horizontal=True, gap="small"):

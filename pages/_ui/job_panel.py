@@ -13,6 +13,7 @@ from streamlit.delta_generator import DeltaGenerator
 from streamlit.errors import StreamlitAPIException
 
 from pages._ui.curves import show_curves
+from pages._ui.demo_mark import draw_mark, mark_rows, read_marks
 from pages._ui.measures import (
     JOB_KIND_NAMES,
     MAIN_METRICS,
@@ -78,6 +79,7 @@ def show_job_table(
         {
             "State": [name_state(job, places) for job in jobs],
             "What": [JOB_KIND_NAMES[job.kind] for job in jobs],
+            **mark_rows([job.id for job in jobs], read_marks().jobs),
             "Progress": [round(100 * job.progress) for job in jobs],
             "Started": [job.started_at for job in jobs],
             "Took": [describe_duration(job.duration_s) for job in jobs],
@@ -116,6 +118,7 @@ def show_job_head(job: JobView) -> DeltaGenerator:
     head = st.container(horizontal=True, vertical_alignment="center", key="run_head")
     head.header(JOB_KIND_NAMES[job.kind], width="content")
     head.badge(name, icon=icon, color=color)
+    draw_mark(job.id, read_marks().jobs, head)
     head.space("stretch")
     return head
 
@@ -222,7 +225,9 @@ def _show_details(job: JobView, lines: list[LogLine]) -> None:
                 text, language=None, wrap_lines=True, height=280 if len(lines) > 10 else "content"
             )
         else:
-            st.caption("Nothing yet: the run writes here what it does.")
+            ended = "It ended without a line." if job.attempt else "It never started."
+            nothing = "Nothing yet: the run writes here what it does."
+            st.caption(ended if job.state.is_final else nothing)
     with st.expander("Parameters and times", key="run_details"):
         moments = {
             "Queued": job.created_at,

@@ -1,6 +1,7 @@
 """Launching the training of a policy: way, rows, base, rewards, what it will cost, the button."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import streamlit as st
 
@@ -28,6 +29,7 @@ from rlhf_core.accounts.permissions import Actor
 from rlhf_core.dataset.params import DatasetParams
 from rlhf_core.errors import Conflict
 from rlhf_core.jobs.heartbeats import find_worker_trouble
+from rlhf_core.jobs.machines import count_workers
 from rlhf_core.jobs.policy_checks import PolicyEstimate, estimate_policy
 from rlhf_core.jobs.policy_params import (
     ALONE,
@@ -73,11 +75,11 @@ def show_policy_launch(actor: Actor, start: TrainPolicyParams | None) -> None:
     options = ask_policy_options(learner, start)
     if teacher is not None:
         options["teacher"] = teacher
-    model, num_processes, resource, priority = _ask_rest(learner, start)
+    where = _ask_where(learner, start)
     version = rows.version
     params = TrainPolicyParams(
         learner=learner,
-        model=model.strip(),
+        model=where.model.strip(),
         base=base,
         dataset="" if version is None else version.dataset,
         number=None if version is None else version.number,
@@ -85,12 +87,13 @@ def show_policy_launch(actor: Actor, start: TrainPolicyParams | None) -> None:
         options=options,
         rewards=rewards,
         held_out=judge,
-        num_processes=num_processes,
+        num_processes=where.num_processes,
+        num_machines=where.num_machines,
         test_percent=rows.test_percent,
     )
     num_rows = _show_rows(actor, rows, learner)
     if num_rows is not None:
-        _show_start(actor, params, num_rows, resource, priority)
+        _show_start(actor, params, num_rows, where.resource, where.priority)
 
 
 def _ask_for_reward_model() -> None:
@@ -138,8 +141,21 @@ def _ask_rewards(
     return rewards, judge
 
 
-def _ask_rest(learner: JobKind, start: TrainPolicyParams | None) -> tuple[str, int, Resource, int]:
-    """Name, processes, queue and priority."""
+@dataclass(frozen=True)
+class Where:
+    """Under which name a run trains, where, and when its turn comes."""
+
+    model: str
+    resource: Resource
+    priority: int
+    num_processes: int
+    num_machines: int
+
+
+def _ask_where(learner: JobKind, start: TrainPolicyParams | None) -> Where:
+    """Name, queue, turn, processes; machines where there are several."""
+    with get_store().reading() as db:
+        num_workers = count_workers(db, Resource.GPU)
     with st.expander("Name, queue and devices", key="where"):
         left, middle, right, last = st.columns(4, vertical_alignment="bottom")
         model = left.text_input(
@@ -163,16 +179,33 @@ def _ask_rest(learner: JobKind, start: TrainPolicyParams | None) -> tuple[str, i
             format_func=lambda each: PRIORITIES[each],
             key="priority",
         )
+        begun = 1 if learner in ALONE or start is None else start.num_processes
         processes = last.number_input(
             "Processes",
             min_value=1,
             max_value=1 if learner in ALONE else MAX_PROCESSES,
-            value=1 if learner in ALONE or start is None else start.num_processes,
+            value=begun,
             disabled=learner in ALONE,
             key=f"num_processes_{learner.value}",
             help="One for each GPU of the machine; they learn together.",
         )
-    return model, int(processes), resource or Resource.GPU, int(priority or 10)
+        machines = 1
+        if num_workers > 1 and learner not in ALONE and resource is Resource.GPU:
+            machines = _ask_machines(num_workers, start)
+    return Where(model, resource or Resource.GPU, int(priority or 10), int(processes), machines)
+
+
+def _ask_machines(num_workers: int, start: TrainPolicyParams | None) -> int:
+    machines = st.columns(4)[0].number_input(
+        f"Machines (of {num_workers} workers)",
+        min_value=1,
+        max_value=num_workers,
+        value=1 if start is None else min(num_workers, start.num_machines),
+        key="num_machines",
+        help="Workers that train together, with as many processes each. They share one "
+        "RLHF_DATA_DIR. The run waits until all are free; one such run trains at a time.",
+    )
+    return int(machines)
 
 
 def _show_rows(actor: Actor, rows: Rows, learner: JobKind) -> int | None:

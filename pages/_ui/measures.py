@@ -143,6 +143,7 @@ JOB_KIND_NAMES = {
     JobKind.TRAIN_GRPO: "Policy (GRPO)",
     JobKind.TRAIN_PPO: "Policy (PPO)",
     JobKind.DISTIL: "Policy (distilled)",
+    JobKind.JOIN: "Part of a run on several machines",
     JobKind.EVALUATE: "Evaluation of a model",
     JobKind.EVALUATE_POLICY: "Evaluation of policies",
     JobKind.RETRAIN: "Retraining",

@@ -14,6 +14,7 @@ from rlhf_core.registry.evaluations import EvaluationView
 OWN = "policy"
 PLACES = {OWN: "This version", "base": "Its base", "production": "Production"}
 COIN = 0.5
+SHOWN_SAMPLES = 8
 
 
 def show_policy_evaluation(evaluation: EvaluationView) -> None:
@@ -93,7 +94,8 @@ def _show_figures(evaluation: EvaluationView) -> None:
 def _show_answers(evaluation: EvaluationView) -> None:
     """What each policy answers to some of the prompts."""
     names = evaluation.examination.get("names") or {}
-    for number, sample in enumerate(evaluation.examination.get("samples") or []):
+    samples = evaluation.examination.get("samples") or []
+    for number, sample in enumerate(samples[:SHOWN_SAMPLES]):
         rewards = sample.get("rewards") or {}
         answers = {
             _heading(policy, names): (str(text), rewards.get(policy))

@@ -7,8 +7,11 @@ import streamlit as st
 from pages._ui.messages import plain
 from rlhf_core.accounts.permissions import Actor
 from rlhf_core.errors import NotFound
-from rlhf_core.feedback.queues import QueueView, count_progress, get_queue, list_queues
+from rlhf_core.queues.progress import count_done, count_own
+from rlhf_core.queues.service import get_queue, list_queues
+from rlhf_core.queues.views import QueueView
 from rlhf_core.store.engine import get_store
+from rlhf_core.vocabulary import QueueSubject
 
 KEY = "rating_queue"
 
@@ -42,10 +45,14 @@ def leave_queue() -> None:
     st.session_state.pop(KEY, None)
 
 
-def ask_queue(actor: Actor, chosen: QueueView | None) -> None:
-    """The choice of a queue, where there is one to choose."""
+def ask_queue(actor: Actor, chosen: QueueView | None, *, of_pairs: bool = False) -> None:
+    """The choice of a queue, where there is one to choose: of comparisons, or of single items."""
     with get_store().reading() as db:
-        queues = list_queues(db, actor=actor)
+        queues = [
+            queue
+            for queue in list_queues(db, actor=actor)
+            if queue.is_for(actor) and (queue.subject is QueueSubject.COMPARISONS) == of_pairs
+        ]
     if not queues:
         return
     names = {queue.id: f"{queue.name} ({queue.num_items:,})" for queue in queues}
@@ -60,7 +67,7 @@ def ask_queue(actor: Actor, chosen: QueueView | None) -> None:
     st.selectbox(
         "Queue",
         options,
-        index=options.index(chosen.id) if chosen else 0,
+        index=options.index(chosen.id) if chosen and chosen.id in names else 0,
         format_func=lambda queue_id: "All items" if queue_id is None else names[queue_id],
         key=KEY,
         on_change=choose,
@@ -69,13 +76,25 @@ def ask_queue(actor: Actor, chosen: QueueView | None) -> None:
     )
 
 
-def show_queue_progress(actor: Actor, queue: QueueView) -> None:
-    """How far the queue is, and what its maker wants of raters."""
+@st.cache_data(ttl=5, max_entries=200, show_spinner=False)
+def read_num_done(_queue: QueueView, queue_id: uuid.UUID) -> int:
+    """How many items are done, at most 5 s old: many raters ask, and a long queue takes a while."""
     with get_store().reading() as db:
-        progress = count_progress(db, queue, actor=actor)
+        return count_done(db, _queue)
+
+
+def show_bar(queue: QueueView, more: str = "", *, width: int | str = "stretch") -> None:
+    """How far the queue is; `more` is our own words, or made plain."""
+    num_done = min(queue.num_items, read_num_done(queue, queue.id))
     st.progress(
-        progress.num_done / max(1, progress.num_items),
-        text=f"{progress.num_done:,} of {progress.num_items:,} of this queue done, "
-        f"{progress.num_open:,} left for {plain(actor.name)}",
-        width=280,
+        num_done / max(1, queue.num_items),
+        text=f"{num_done:,} of {queue.num_items:,} done{more}",
+        width=width,  # type: ignore[arg-type]
     )
+
+
+def show_queue_progress(actor: Actor, queue: QueueView) -> None:
+    """How far the queue is, and how much of it this person did."""
+    with get_store().reading() as db:
+        num_own = count_own(db, queue, actor=actor)
+    show_bar(queue, f", {num_own:,} by {plain(actor.name)}", width=280)

@@ -44,7 +44,7 @@ def show_data(ready: Readiness) -> None:
             case DatasetPurpose.PROMPTS:
                 pass
     if ready.left_out:
-        reasons = ", ".join(f"{count:,} {plain(why)}" for why, count in ready.left_out.items())
+        reasons = ", ".join(f"{count:,} ({plain(why)})" for why, count in ready.left_out.items())
         st.caption(f"Left out: {reasons}.")
 
 

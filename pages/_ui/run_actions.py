@@ -16,7 +16,7 @@ from rlhf_core.errors import RlhfError
 from rlhf_core.jobs.service import JobView, cancel_job, retry_job, set_priority
 from rlhf_core.jobs.train_params import LEARNERS
 from rlhf_core.store.engine import get_store
-from rlhf_core.vocabulary import JobState
+from rlhf_core.vocabulary import JobKind, JobState
 
 LAUNCH = "pages/train/launch.py"
 _CONFIRM = "run_to_cancel"  # holds the id of the run that the dialog asks about
@@ -42,7 +42,7 @@ def show_actions(job: JobView, places: Mapping[uuid.UUID, Place]) -> None:
             st.session_state[_CONFIRM] = job.id
             st.rerun()
         return
-    if job.state in (JobState.FAILED, JobState.CANCELED):
+    if job.state in (JobState.FAILED, JobState.CANCELED) and job.kind is not JobKind.JOIN:
         label, icon = ("Resume", "resume") if job.attempt else ("Start again", "replay")
         if st.button(
             label,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
+from pages._ui.demo_mark import draw_mark, read_marks
 from pages._ui.guard import require_page
 from pages._ui.messages import plain, show_error
 from pages._ui.state import notify
@@ -68,10 +69,12 @@ def show_head(
     actor: Actor,
 ) -> None:
     """The version's name and state, and what may be done with it."""
-    with st.container(horizontal=True, vertical_alignment="center", key="version_head"):
+    head = st.container(horizontal=True, vertical_alignment="center", key="version_head")
+    with head:
         st.header(plain(version.name), width="content")
         for label, icon, color in badges_of(version, previous and previous.id):
             st.badge(label, icon=icon, color=color)
+        draw_mark(version.id, read_marks().model_versions, head)
         st.space("stretch")
         if not actor.may(Permission.PROMOTE_MODELS):
             return

@@ -8,6 +8,7 @@ from typing import Literal
 import pandas as pd
 import streamlit as st
 
+from pages._ui.demo_mark import mark_rows, read_marks
 from pages._ui.evaluation_panel import show_reliability
 from pages._ui.guard import require_page
 from pages._ui.measures import (
@@ -79,6 +80,7 @@ def show_version_table(
         {
             "Version": [version.name for version in versions],
             "State": [", ".join(b[0] for b in badges_of(v, previous)) for v in versions],
+            **mark_rows([version.id for version in versions], read_marks().model_versions),
             "Kind": [MODEL_KIND_NAMES[version.kind] for version in versions],
             "Made": [version.created_at for version in versions],
             **{

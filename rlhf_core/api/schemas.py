@@ -7,7 +7,14 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rlhf_core.feedback.drafts import Draft, FeedbackDraft, FilledText, Name, Rating
+from rlhf_core.feedback.drafts import (
+    Draft,
+    FeedbackDraft,
+    FilledText,
+    Name,
+    PreferenceDraft,
+    Rating,
+)
 from rlhf_core.vocabulary import RaterKind
 
 
@@ -22,6 +29,23 @@ class FeedbackIn(FeedbackDraft):
         if self.label is not None and self.step is None and self.step_id is None:
             raise ValueError("label is for a step: give `step` or `step_id`, or use `thumb`")
         return self
+
+
+class ComparisonIn(PreferenceDraft):
+    """Which of two interactions' completions is better; left and right as they were shown."""
+
+    left_id: uuid.UUID
+    right_id: uuid.UUID
+
+
+class OptOutIn(Draft):
+    """A user of yours, by the id that interactions and feedback are sent with.
+
+    `is_opted_out` false takes an opt-out back.
+    """
+
+    user: Name
+    is_opted_out: bool = True
 
 
 class FeedbackType(StrEnum):
@@ -129,6 +153,23 @@ class FeedbackOut(Out):
     interaction_id: uuid.UUID
     revision: int
     was_created: bool
+
+
+class ComparisonOut(Out):
+    """Where it is stored; `revision` counts the changes of the row."""
+
+    id: uuid.UUID
+    left_id: uuid.UUID
+    right_id: uuid.UUID
+    revision: int
+    was_created: bool
+
+
+class OptOutOut(Out):
+    """What holds for the user now, and whether this request changed it."""
+
+    is_opted_out: bool
+    was_changed: bool
 
 
 class RecentFeedback(Out):

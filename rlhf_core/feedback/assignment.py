@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from rlhf_core.accounts.permissions import Actor, Permission, require
-from rlhf_core.feedback.queues import find_open_item, get_queue
 from rlhf_core.feedback.raters import find_rater
 from rlhf_core.feedback.views import InteractionView, get_interaction
 from rlhf_core.store.tables import Feedback, Interaction
@@ -29,28 +28,20 @@ def next_to_rate(
     actor: Actor,
     after: uuid.UUID | None = None,
     before: uuid.UUID | None = None,
-    queue_id: uuid.UUID | None = None,
 ) -> InteractionView | None:
-    """The interaction that this rater sees next; None where there is none.
+    """The interaction that this rater sees next, of all there are; None where there is none.
 
     Without `after` and `before`: the next that they have not rated. `before` an item: the one that
     they rated before it. `after` an item: the one that they rated after it, else the next that they
-    have not rated, looked for from that item on. With a `queue_id` the next is one of the queue's,
-    in its order; the way back and forth through what they rated is the same.
-
-    Raises:
-        NotFound: the queue does not exist, or is closed.
+    have not rated, looked for from that item on.
     """
     require(actor, Permission.RATE)
     rater_id = find_rater(db, actor=actor) or NOBODY
     if before is not None:
-        found = _find_in_history(db, rater_id, before, forward=False)
+        found = find_in_history(db, rater_id, before, forward=False)
         return None if found is None else get_interaction(db, found, actor=actor)
-    found = None if after is None else _find_in_history(db, rater_id, after, forward=True)
-    if found is None and queue_id is not None:
-        queue = get_queue(db, queue_id, actor=actor)
-        found = find_open_item(db, queue, rater_id, after=after)
-    elif found is None:
+    found = None if after is None else find_in_history(db, rater_id, after, forward=True)
+    if found is None:
         start = after or _find_last_rated(db, rater_id) or BEFORE_ALL
         found = _find_unrated(db, rater_id, start, AFTER_ALL)
         found = found or _find_unrated(db, rater_id, BEFORE_ALL, start, skip=after)
@@ -100,7 +91,7 @@ def _find_last_rated(db: Session, rater_id: uuid.UUID) -> uuid.UUID | None:
     )
 
 
-def _find_in_history(
+def find_in_history(
     db: Session, rater_id: uuid.UUID, here: uuid.UUID, *, forward: bool
 ) -> uuid.UUID | None:
     """The item rated next after (or last before) `here`; of an unrated one, the last rated."""

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from rlhf_core.accounts.permissions import Actor
 from rlhf_core.clock import new_id, utcnow
-from rlhf_core.feedback.drafts import FeedbackDraft
+from rlhf_core.feedback.drafts import VOICE_NOTES, FeedbackDraft
 from rlhf_core.store.base import table_of
 from rlhf_core.store.tables import (
     Feedback,
@@ -58,7 +58,8 @@ class Content:
     def says_something(self) -> bool:
         """Whether a person would miss the row."""
         said = (self.thumb, self.rating, self.label, self.comment, self.correction)
-        return any(value is not None for value in said) or bool(self.aspects or self.spans)
+        has_parts = bool(self.aspects or self.spans or (self.extra or {}).get(VOICE_NOTES))
+        return has_parts or any(value is not None for value in said)
 
     def values(self) -> dict[str, Any]:
         """The columns of the feedback row itself."""
@@ -142,6 +143,7 @@ def change_content(
     kind: RevisionKind,
     actor: Actor,
     undoes: int | None = None,
+    bulk_id: uuid.UUID | None = None,
 ) -> bool:
     """Set the row to `new` and keep `old`; False if the row has moved on from `seen_revision`.
 
@@ -149,7 +151,7 @@ def change_content(
     again and succeeds, however many others wait.
 
     `undoes` is the number of the change that this one takes back: 0 is the row's creation, change
-    n led to revision n.
+    n led to revision n. `bulk_id`: one action makes this change and others.
     """
     now = utcnow()
     result = db.execute(
@@ -171,6 +173,7 @@ def change_content(
             "changed_by": actor.account_id,
             "changed_at": now,
             "undoes": undoes,
+            "bulk_id": bulk_id,
         },
     )
     if (old.aspects, old.spans) != (new.aspects, new.spans):

@@ -27,6 +27,8 @@ MAX_TEXT_BYTES = 1_000_000
 MAX_COMMENT_CHARS = 20_000
 MAX_STEPS = 1_000
 MAX_JSON_DEPTH = 32
+VOICE_NOTES = "voice_notes"
+"""Key in `extra` of feedback: the ids of its recordings, as text."""
 
 
 def _check_text(value: str) -> str:
@@ -93,7 +95,7 @@ Text = Annotated[str, AfterValidator(_check_text)]
 FilledText = Annotated[Text, AfterValidator(_check_filled)]
 Name = Annotated[FilledText, Field(max_length=200)]
 Label = Annotated[FilledText, Field(max_length=100)]
-Comment = Annotated[Text, Field(max_length=MAX_COMMENT_CHARS)]
+Comment = Annotated[str, Field(max_length=MAX_COMMENT_CHARS), AfterValidator(_check_text)]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_check_json)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_default_zone), AfterValidator(_check_moment)]
 Rating = Annotated[int, BeforeValidator(_refuse_bool), Field(ge=1, le=5, strict=True)]
@@ -155,7 +157,8 @@ class FeedbackDraft(Draft):
     @model_validator(mode="after")
     def _says_something(self) -> Self:
         said = (self.thumb, self.rating, self.label, self.comment, self.correction)
-        if all(value is None for value in said) and not self.aspects and not self.spans:
+        has_parts = bool(self.aspects or self.spans or (self.extra or {}).get(VOICE_NOTES))
+        if all(value is None for value in said) and not has_parts:
             raise ValueError(
                 "says nothing: give thumb, rating, label, comment, correction, aspects or spans"
             )
@@ -234,14 +237,12 @@ class InteractionDraft(Draft):
         return f"content:{digest.hexdigest()}"
 
 
-class ComparisonDraft(Draft):
-    """Which of two completions of one prompt a rater prefers; sides as they were shown.
+class PreferenceDraft(Draft):
+    """Which of two completions a rater prefers, by how much (3: much), and why.
 
-    `left` and `right` are the `external_id`s of two interactions of the same source.
+    `rater` is the id outside, as in `FeedbackDraft`.
     """
 
-    left: Name
-    right: Name
     choice: Choice
     strength: int | None = Field(default=None, ge=1, le=3)
     reason: Comment | None = None
@@ -253,6 +254,16 @@ class ComparisonDraft(Draft):
     external_id: Name | None = None
     occurred_at: Moment | None = None
     extra: JsonObject | None = None
+
+
+class ComparisonDraft(PreferenceDraft):
+    """Which of two completions of one prompt a rater prefers; sides as they were shown.
+
+    `left` and `right` are the `external_id`s of two interactions of the same source.
+    """
+
+    left: Name
+    right: Name
 
 
 def prompt_hash(prompt: str) -> str:

@@ -22,7 +22,9 @@ from rlhf_core.feedback.changes import (
 from rlhf_core.feedback.drafts import FeedbackDraft, InteractionDraft, prompt_hash
 from rlhf_core.feedback.targets import INTERACTION, RATER, STEP, feedback_columns, look_up
 from rlhf_core.feedback.undo import UndoneFeedback, undo_last
+from rlhf_core.feedback.undo_comparison import UndoneComparison
 from rlhf_core.feedback.views import FeedbackView, find_message, list_recent_feedback
+from rlhf_core.privacy.consent import refuse_opted_out
 from rlhf_core.store.queries.dirty_days import mark_days_dirty
 from rlhf_core.store.upsert import changed_rows, insert_ignoring
 from rlhf_core.vocabulary import RaterKind, RevisionKind
@@ -31,6 +33,7 @@ __all__ = [
     "FeedbackView",
     "StoredFeedback",
     "StoredInteraction",
+    "UndoneComparison",
     "UndoneFeedback",
     "create_interaction",
     "find_message",
@@ -131,6 +134,7 @@ def submit_feedback(
     actor: Actor,
     source: str = "page",
     step_id: uuid.UUID | None = None,
+    bulk_id: uuid.UUID | None = None,
 ) -> StoredFeedback:
     """Store what a rater says of a completion, or of a step (`draft.step` or `step_id`).
 
@@ -139,13 +143,15 @@ def submit_feedback(
     changes nothing, one that clears all withdraws. After a withdrawal it starts afresh.
 
     Without `draft.rater` the rater is the actor; for `RaterKind.END_USER` it is the user of the
-    interaction. To speak for others takes the permission to write interactions.
+    interaction. To speak for others takes the permission to write interactions. What one action
+    submits with one `bulk_id` is undone as one.
 
     Raises:
         NotFound: no such interaction or step.
         InvalidInput: the step is of another interaction, a span ends beyond the completion, or
             nothing is said.
         Conflict: `draft.external_id` names the feedback of another target or rater already.
+        Forbidden: the end user opted out.
     """
     _require_voice(actor, draft)
     if step_id is not None:
@@ -153,7 +159,7 @@ def submit_feedback(
         if draft.step not in (None, position):
             raise InvalidInput(f"step {draft.step} is not step {step_id}; name one.", field="step")
         draft = draft.model_copy(update={"step": position})
-    return _store_feedback(db, interaction_id, draft, actor=actor, source=source)
+    return _store_feedback(db, interaction_id, draft, actor=actor, source=source, bulk_id=bulk_id)
 
 
 def withdraw_feedback(db: Session, feedback_id: uuid.UUID, *, actor: Actor) -> StoredFeedback:
@@ -243,22 +249,31 @@ def _store_feedback(
     actor: Actor,
     source: str,
     keep_existing: bool = False,
+    bulk_id: uuid.UUID | None = None,
 ) -> StoredFeedback:
     for _ in range(MAX_TRIES):
         target = look_up(db, interaction_id, draft, actor)
+        if draft.rater_kind is RaterKind.END_USER:
+            refuse_opted_out(db, target.pseudonym)
         if target.id is None:
-            stored = _insert(db, target, draft, actor=actor, source=source)
+            stored = _insert(db, target, draft, actor=actor, source=source, bulk_id=bulk_id)
         elif keep_existing:
             return StoredFeedback(target.id, target.revision, was_created=False)
         else:
-            stored = _edit(db, target, draft, actor=actor)
+            stored = _edit(db, target, draft, actor=actor, bulk_id=bulk_id)
         if stored is not None:
             return stored
     raise _changing(interaction_id)
 
 
 def _insert(
-    db: Session, target: Any, draft: FeedbackDraft, *, actor: Actor, source: str
+    db: Session,
+    target: Any,
+    draft: FeedbackDraft,
+    *,
+    actor: Actor,
+    source: str,
+    bulk_id: uuid.UUID | None,
 ) -> StoredFeedback | None:
     rater_id = target.rater
     if rater_id is None:
@@ -279,6 +294,7 @@ def _insert(
         "occasion": draft.occasion,
         "source": source,
         "external_id": draft.external_id or str(feedback_id),
+        "bulk_id": bulk_id,
     }
     content = content_of(draft)
     if not content.says_something:
@@ -306,7 +322,9 @@ def _refuse_known_external_id(db: Session, identity: dict[str, Any]) -> None:
         )
 
 
-def _edit(db: Session, target: Any, draft: FeedbackDraft, *, actor: Actor) -> StoredFeedback | None:
+def _edit(
+    db: Session, target: Any, draft: FeedbackDraft, *, actor: Actor, bulk_id: uuid.UUID | None
+) -> StoredFeedback | None:
     old = load_content(db, target)
     was_withdrawn = old.withdrawn_at is not None
     new = content_of(draft) if was_withdrawn else merge(old, draft)
@@ -324,6 +342,7 @@ def _edit(db: Session, target: Any, draft: FeedbackDraft, *, actor: Actor) -> St
         new=new,
         kind=kind,
         actor=actor,
+        bulk_id=bulk_id,
     )
     if not changed:
         return None

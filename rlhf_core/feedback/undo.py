@@ -1,12 +1,14 @@
 """Taking back one's last actions. All of it is derived from the database, so a reload forgets none.
 
-An action is a row's creation or a change of it by its rater. Undoing writes one more change, which
-names the one it takes back: neither is undone again.
+An action is a row's creation or a change of it by its rater; rows of one `bulk_id` are one action.
+Undoing writes one more change, which names the one it takes back: neither is undone again.
 """
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,6 +26,12 @@ from rlhf_core.feedback.changes import (
     load_content,
 )
 from rlhf_core.feedback.raters import find_rater
+from rlhf_core.feedback.undo_comparison import (
+    ComparisonAction,
+    UndoneComparison,
+    list_comparison_actions,
+    undo_comparisons,
+)
 from rlhf_core.store.queries.dirty_days import mark_days_dirty
 from rlhf_core.store.tables import Interaction
 from rlhf_core.vocabulary import RevisionKind
@@ -33,22 +41,27 @@ MAX_UNDO = 10
 
 @dataclass(frozen=True)
 class UndoneFeedback:
-    """What was undone, and where. `was_creation`: the row is withdrawn now, else restored."""
+    """What was undone, and where. `was_creation`: the row is withdrawn now, else restored.
+
+    Of an action on several rows it names one of them, and how many they were.
+    """
 
     feedback_id: uuid.UUID
     interaction_id: uuid.UUID
     step_id: uuid.UUID | None
     was_creation: bool
+    num_undone: int = 1
 
 
 @dataclass(frozen=True)
 class _Action:
+    """`parts` are (feedback, number): 0 is the row's creation, n the change to revision n."""
+
     at: datetime
-    number: int  # 0: the row's creation; n: the change that led to revision n
-    feedback_id: uuid.UUID
+    parts: tuple[tuple[uuid.UUID, int], ...]
 
 
-def undo_last(db: Session, *, actor: Actor) -> UndoneFeedback | None:
+def undo_last(db: Session, *, actor: Actor) -> UndoneFeedback | UndoneComparison | None:
     """Undo the actor's latest action that still stands, of their last ten; None if there is none.
 
     The creation of a row is undone by withdrawing it, a change by restoring the values before.
@@ -58,43 +71,70 @@ def undo_last(db: Session, *, actor: Actor) -> UndoneFeedback | None:
     rater_id = find_rater(db, actor=actor)
     if rater_id is None:
         return None
-    actions = _list_last_actions(db, rater_id, actor)
-    rows, changes = _load(db, {action.feedback_id for action in actions})
+    actions: list[_Action | ComparisonAction] = [
+        *_list_last_actions(db, rater_id, actor),
+        *list_comparison_actions(db, rater_id, actor, limit=MAX_UNDO),
+    ]
+    actions = sorted(actions, key=attrgetter("at"), reverse=True)[:MAX_UNDO]
     for action in actions:
-        row, history = rows[action.feedback_id], changes.get(action.feedback_id, [])
-        if any(change.undoes == action.number for change in history):
-            continue
-        since = [change for change in history if change.revision >= action.number]
-        if any(change.changed_by != actor.account_id for change in since):
-            continue
-        return _undo(db, action, row, history, actor)
+        undone = (
+            undo_comparisons(db, action, actor=actor)
+            if isinstance(action, ComparisonAction)
+            else _undo_action(db, action, actor)
+        )
+        if undone is not None:
+            return undone
     return None
 
 
 def _list_last_actions(db: Session, rater_id: uuid.UUID, actor: Actor) -> list[_Action]:
-    created = db.execute(
-        sa.select(FEEDBACK.c.created_at, sa.literal(0), FEEDBACK.c.id)
-        .where(FEEDBACK.c.rater_id == rater_id)
-        .order_by(FEEDBACK.c.created_at.desc())
-        .limit(MAX_UNDO)
+    created = sa.select(FEEDBACK.c.created_at, FEEDBACK.c.id, sa.literal(0)).where(
+        FEEDBACK.c.rater_id == rater_id
     )
-    changed = db.execute(
-        sa.select(REVISIONS.c.changed_at, REVISIONS.c.revision + 1, REVISIONS.c.feedback_id)
+    changed = (
+        sa.select(REVISIONS.c.changed_at, REVISIONS.c.feedback_id, REVISIONS.c.revision + 1)
         .join(FEEDBACK, FEEDBACK.c.id == REVISIONS.c.feedback_id)
         .where(
             REVISIONS.c.changed_by == actor.account_id,
             REVISIONS.c.undoes.is_(None),
             FEEDBACK.c.rater_id == rater_id,
         )
-        .order_by(REVISIONS.c.changed_at.desc())
-        .limit(MAX_UNDO)
     )
-    actions = [_Action(*row) for row in (*created, *changed)]
-    return sorted(actions, key=lambda action: (action.at, action.number), reverse=True)[:MAX_UNDO]
+    actions: list[_Action] = []
+    bulks: dict[uuid.UUID, datetime] = {}
+    for query, bulk_id in ((created, FEEDBACK.c.bulk_id), (changed, REVISIONS.c.bulk_id)):
+        at, *_ = query.selected_columns
+        alone = query.where(bulk_id.is_(None)).order_by(at.desc()).limit(MAX_UNDO)
+        actions += (_Action(row[0], ((row[1], row[2]),)) for row in db.execute(alone))
+        latest = sa.func.max(at)
+        several = query.with_only_columns(bulk_id, latest).where(bulk_id.is_not(None))
+        several = several.group_by(bulk_id).order_by(latest.desc()).limit(MAX_UNDO)
+        bulks |= {row[0]: row[1] for row in db.execute(several)}
+    for one, at_last in bulks.items():
+        rows = [
+            row
+            for query, bulk_id in ((created, FEEDBACK.c.bulk_id), (changed, REVISIONS.c.bulk_id))
+            for row in db.execute(query.where(bulk_id == one))
+        ]
+        actions.append(_Action(at_last, tuple((row[1], row[2]) for row in rows)))
+    return sorted(actions, key=lambda one: (one.at, one.parts[0][1]), reverse=True)[:MAX_UNDO]
+
+
+def _undo_action(db: Session, action: _Action, actor: Actor) -> UndoneFeedback | None:
+    """Undo what still stands of it and was not changed by others; None where nothing is left."""
+    rows, changes = _load(db, [feedback_id for feedback_id, _ in action.parts])
+    undone = []
+    for feedback_id, number in action.parts:
+        history = changes.get(feedback_id, [])
+        since = [change for change in history if change.revision >= number]
+        is_undone = any(change.undoes == number for change in history)
+        if not is_undone and all(change.changed_by == actor.account_id for change in since):
+            undone.append(_undo(db, number, rows[feedback_id], history, actor))
+    return replace(undone[0], num_undone=len(undone)) if undone else None
 
 
 def _load(
-    db: Session, feedback_ids: set[uuid.UUID]
+    db: Session, feedback_ids: Sequence[uuid.UUID]
 ) -> tuple[dict[uuid.UUID, Any], dict[uuid.UUID, list[Any]]]:
     rows = db.execute(
         sa.select(
@@ -122,14 +162,12 @@ def _load(
     return {row.id: row for row in rows}, changes
 
 
-def _undo(
-    db: Session, action: _Action, row: Any, history: list[Any], actor: Actor
-) -> UndoneFeedback:
+def _undo(db: Session, number: int, row: Any, history: list[Any], actor: Actor) -> UndoneFeedback:
     old = load_content(db, row)
-    if action.number == 0:
+    if number == 0:
         new = replace(old, withdrawn_at=utcnow())
     else:
-        (before,) = (h.before for h in history if h.revision == action.number - 1)
+        (before,) = (h.before for h in history if h.revision == number - 1)
         new = Content.from_json(before)
     if not change_content(
         db,
@@ -137,10 +175,10 @@ def _undo(
         seen_revision=row.revision,
         old=old,
         new=new,
-        kind=RevisionKind.WITHDRAW if action.number == 0 else RevisionKind.RESTORE,
+        kind=RevisionKind.WITHDRAW if number == 0 else RevisionKind.RESTORE,
         actor=actor,
-        undoes=action.number,
+        undoes=number,
     ):
         raise Conflict("This feedback is being changed at this moment; try again.")
     mark_days_dirty(db, [row.interaction_at, old.occurred_at, new.occurred_at])
-    return UndoneFeedback(row.id, row.interaction_id, row.step_id, action.number == 0)
+    return UndoneFeedback(row.id, row.interaction_id, row.step_id, number == 0)

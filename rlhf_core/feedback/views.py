@@ -1,7 +1,7 @@
 """Reading interactions and feedback: what leaves the session is frozen and complete."""
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -10,8 +10,18 @@ from sqlalchemy.orm import Session
 
 from rlhf_core.accounts.permissions import Actor, Permission, require
 from rlhf_core.errors import NotFound
+from rlhf_core.feedback.drafts import VOICE_NOTES
 from rlhf_core.feedback.raters import find_rater
-from rlhf_core.store.tables import Feedback, Interaction, Rater, ReasoningStep
+from rlhf_core.feedback.unsent import list_unsent
+from rlhf_core.store.tables import (
+    Attachment,
+    Feedback,
+    FeedbackAspect,
+    FeedbackSpan,
+    Interaction,
+    Rater,
+    ReasoningStep,
+)
 from rlhf_core.vocabulary import RaterKind
 
 MAX_RECENT = 1_000
@@ -52,6 +62,26 @@ class StepView:
 
 
 @dataclass(frozen=True)
+class SpanView:
+    """A tagged part of the completion: characters `start_at` (in) to `end_at` (out)."""
+
+    start_at: int
+    end_at: int
+    tag: str
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class VoiceNoteView:
+    """A recorded comment; its sound is read when it is to be played."""
+
+    id: uuid.UUID
+    media_type: str
+    transcript: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True)
 class MyFeedback:
     """What the asking rater said of the completion."""
 
@@ -60,12 +90,20 @@ class MyFeedback:
     rating: int | None
     comment: str | None
     correction: str | None
+    extra: dict[str, Any] | None
+    revision: int
     updated_at: datetime
+    aspects: dict[str, int] = field(default_factory=dict)
+    spans: tuple[SpanView, ...] = ()
+    voice_notes: tuple[VoiceNoteView, ...] = ()
 
 
 @dataclass(frozen=True)
 class InteractionView:
-    """One interaction as its rater sees it. `context` are the earlier messages: (role, content)."""
+    """One interaction as its rater sees it. `context` are the earlier messages: (role, content).
+
+    `occasion` is that of the feedback asked for; `unsent` is what the rater typed and did not send.
+    """
 
     id: uuid.UUID
     source: str
@@ -79,6 +117,8 @@ class InteractionView:
     occurred_at: datetime
     steps: tuple[StepView, ...]
     my_feedback: MyFeedback | None
+    occasion: int = 0
+    unsent: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_rated(self) -> bool:
@@ -87,8 +127,10 @@ class InteractionView:
         return mine is not None and (mine.thumb is not None or mine.rating is not None)
 
 
-def get_interaction(db: Session, interaction_id: uuid.UUID, *, actor: Actor) -> InteractionView:
-    """An interaction with its steps and the actor's own current feedback."""
+def get_interaction(
+    db: Session, interaction_id: uuid.UUID, *, actor: Actor, occasion: int = 0
+) -> InteractionView:
+    """An interaction with its steps and the actor's own current feedback of that occasion."""
     require(actor, Permission.READ_INTERACTIONS)
     row = db.execute(
         sa.select(
@@ -109,10 +151,15 @@ def get_interaction(db: Session, interaction_id: uuid.UUID, *, actor: Actor) -> 
     rater_id = find_rater(db, actor=actor)
     fields = row._asdict()
     fields["context"] = tuple((turn["role"], turn["content"]) for turn in row.context or ())
+    steps = _list_steps(db, interaction_id, rater_id, occasion)
+    if rater_id is None:
+        return InteractionView(**fields, steps=steps, my_feedback=None, occasion=occasion)
     return InteractionView(
         **fields,
-        steps=_list_steps(db, interaction_id, rater_id),
-        my_feedback=None if rater_id is None else _find_own_feedback(db, interaction_id, rater_id),
+        steps=steps,
+        my_feedback=_find_own_feedback(db, interaction_id, rater_id, occasion),
+        occasion=occasion,
+        unsent=list_unsent(db, interaction_id, rater_id),
     )
 
 
@@ -149,6 +196,15 @@ def list_recent_feedback(db: Session, *, actor: Actor, limit: int = 100) -> list
     return [FeedbackView(**row._asdict()) for row in rows]
 
 
+def find_spot(db: Session, feedback_id: uuid.UUID, *, actor: Actor) -> tuple[uuid.UUID, int] | None:
+    """The interaction that a feedback row is about, and its occasion; None if it is gone."""
+    require(actor, Permission.READ_INTERACTIONS)
+    row = db.execute(
+        sa.select(Feedback.interaction_id, Feedback.occasion).where(Feedback.id == feedback_id)
+    ).one_or_none()
+    return None if row is None else (row.interaction_id, row.occasion)
+
+
 def find_message(db: Session, chat_id: str, message_id: str | None) -> uuid.UUID | None:
     """The interaction that this message of a chat is; without a message id the chat's latest."""
     query = sa.select(Interaction.id).where(Interaction.chat_id == chat_id)
@@ -159,7 +215,7 @@ def find_message(db: Session, chat_id: str, message_id: str | None) -> uuid.UUID
 
 
 def _find_own_feedback(
-    db: Session, interaction_id: uuid.UUID, rater_id: uuid.UUID
+    db: Session, interaction_id: uuid.UUID, rater_id: uuid.UUID, occasion: int
 ) -> MyFeedback | None:
     row = db.execute(
         sa.select(
@@ -168,25 +224,61 @@ def _find_own_feedback(
             Feedback.rating,
             Feedback.comment,
             Feedback.correction,
+            Feedback.extra,
+            Feedback.revision,
             Feedback.updated_at,
         ).where(
             Feedback.interaction_id == interaction_id,
             Feedback.step_id.is_(None),
             Feedback.rater_id == rater_id,
-            Feedback.occasion == 0,
+            Feedback.occasion == occasion,
             Feedback.withdrawn_at.is_(None),
         )
     ).one_or_none()
-    return None if row is None else MyFeedback(**row._asdict())
+    if row is None:
+        return None
+    aspects = db.execute(
+        sa.select(FeedbackAspect.name, FeedbackAspect.rating).where(
+            FeedbackAspect.feedback_id == row.id
+        )
+    )
+    spans = db.execute(
+        sa.select(FeedbackSpan.start_at, FeedbackSpan.end_at, FeedbackSpan.tag, FeedbackSpan.note)
+        .where(FeedbackSpan.feedback_id == row.id)
+        .order_by(FeedbackSpan.start_at, FeedbackSpan.end_at, FeedbackSpan.tag)
+    )
+    return MyFeedback(
+        **row._asdict(),
+        aspects={name: rating for name, rating in aspects},
+        spans=tuple(SpanView(**span._asdict()) for span in spans),
+        voice_notes=_list_voice_notes(db, row.id, row.extra),
+    )
+
+
+def _list_voice_notes(
+    db: Session, feedback_id: uuid.UUID, extra: dict[str, Any] | None
+) -> tuple[VoiceNoteView, ...]:
+    """The recordings that the feedback names: one taken back is named no more."""
+    named = (extra or {}).get(VOICE_NOTES)
+    if not isinstance(named, list) or not named:
+        return ()
+    rows = db.execute(
+        sa.select(
+            Attachment.id, Attachment.media_type, Attachment.transcript, Attachment.created_at
+        )
+        .where(Attachment.feedback_id == feedback_id)
+        .order_by(Attachment.created_at, Attachment.id)
+    )
+    return tuple(VoiceNoteView(**row._asdict()) for row in rows if str(row.id) in named)
 
 
 def _list_steps(
-    db: Session, interaction_id: uuid.UUID, rater_id: uuid.UUID | None
+    db: Session, interaction_id: uuid.UUID, rater_id: uuid.UUID | None, occasion: int
 ) -> tuple[StepView, ...]:
     own = sa.and_(
         Feedback.step_id == ReasoningStep.id,
         Feedback.rater_id == rater_id,
-        Feedback.occasion == 0,
+        Feedback.occasion == occasion,
         Feedback.withdrawn_at.is_(None),
     )
     rows = db.execute(

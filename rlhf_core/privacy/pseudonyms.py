@@ -3,12 +3,12 @@
 import hashlib
 import hmac
 import re
-
-from sqlalchemy.orm import Session
+from typing import TYPE_CHECKING
 
 from rlhf_core.errors import Conflict
-from rlhf_core.store.tables import StoreFact
-from rlhf_core.store.upsert import insert_if_absent
+
+if TYPE_CHECKING:  # the processes of an import make pseudonyms too, and know no database
+    from sqlalchemy.orm import Session
 
 FINGERPRINT = "pseudonym_key_fingerprint"
 _PSEUDONYM = re.compile(r"u_[0-9a-f]{32}")
@@ -22,7 +22,7 @@ def make_pseudonym(user_id: str, key: bytes) -> str:
     return "u_" + hmac.new(key, user_id.encode(), hashlib.sha256).hexdigest()[:32]
 
 
-def check_key(db: Session, key: bytes) -> None:
+def check_key(db: "Session", key: bytes) -> None:
     """Remember the key's fingerprint at first; later refuse another key.
 
     Two machines with two keys would make two pseudonyms of one person, silently.
@@ -30,6 +30,9 @@ def check_key(db: Session, key: bytes) -> None:
     Raises:
         Conflict: the database was filled with another key.
     """
+    from rlhf_core.store.tables import StoreFact
+    from rlhf_core.store.upsert import insert_if_absent
+
     fingerprint = hmac.new(key, b"fingerprint", hashlib.sha256).hexdigest()[:16]
     insert_if_absent(db, StoreFact, [{"name": FINGERPRINT, "value": fingerprint}])
     known = db.get_one(StoreFact, FINGERPRINT).value

@@ -110,6 +110,13 @@ class InferenceClient:
         except (KeyError, TypeError, ValueError) as error:
             raise Unavailable(NONSENSE) from error
 
+    def transcribe(self, content: bytes) -> str:
+        """What is said in a WAV recording. Raises Unavailable where no speech model answers."""
+        text = self._send("POST", "/transcribe", content).get("text")
+        if not isinstance(text, str):
+            raise Unavailable(NONSENSE)
+        return text
+
     def health(self) -> InferenceHealth:
         """Whether the process runs and which version serves. Never raises."""
         try:
@@ -138,7 +145,11 @@ class InferenceClient:
         self.close()
 
     def _send(
-        self, method: str, path: str, body: dict[str, Any] | None, timeout_s: float | None = None
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | bytes | None,
+        timeout_s: float | None = None,
     ) -> dict[str, Any]:
         """The JSON answer. Raises Unavailable after about `timeout_s` (default: the client's)."""
         timeout_s = timeout_s or self.timeout_s
@@ -165,12 +176,13 @@ class InferenceClient:
         return answer
 
     def _exchange(
-        self, method: str, path: str, body: dict[str, Any] | None, deadline: float
+        self, method: str, path: str, body: dict[str, Any] | bytes | None, deadline: float
     ) -> tuple[int, bytes]:
         content = bytearray()
         left_s = max(deadline - time.monotonic(), 0.001)
         timeout = httpx.Timeout(left_s, connect=min(CONNECT_TIMEOUT_S, left_s))
-        with self._http.stream(method, path, json=body, timeout=timeout) as response:
+        sent: dict[str, Any] = {"content" if isinstance(body, bytes) else "json": body}
+        with self._http.stream(method, path, timeout=timeout, **sent) as response:
             for chunk in response.iter_bytes():
                 content += chunk
                 if time.monotonic() > deadline or len(content) > MAX_ANSWER_BYTES:

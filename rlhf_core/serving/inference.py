@@ -31,6 +31,7 @@ from rlhf_core.serving.client import SECRET_HEADER, derive_secret
 from rlhf_core.serving.loader import LoadedModel, ModelSlot
 from rlhf_core.serving.logbook import Logbook
 from rlhf_core.serving.ranking import rank_scores
+from rlhf_core.serving.speech import SpeechModel
 from rlhf_core.store.engine import Store
 
 LOGGER = logging.getLogger(__name__)
@@ -67,8 +68,11 @@ class ScoreBody(BaseModel):
 class InferenceService:
     """The endpoints. Each request keeps the model that it began with, also through a swap."""
 
-    def __init__(self, slot: ModelSlot, logbook: Logbook, *, patience_s: float) -> None:
+    def __init__(
+        self, slot: ModelSlot, logbook: Logbook, *, patience_s: float, speech_model: str = ""
+    ) -> None:
         self._slot = slot
+        self._speech = SpeechModel(speech_model)
         self._logbook = logbook
         self._patience_s = patience_s
         self._turns = asyncio.Semaphore(MAX_AT_ONCE)
@@ -125,6 +129,11 @@ class InferenceService:
             raise
         self._note("score", num, started, current, None)
         return JSONResponse({"scores": scores, **_describe(current)})
+
+    async def transcribe(self, request: Request) -> Response:
+        """What is said in a WAV recording, the body; 503 where no speech model is configured."""
+        content = await _read_bytes(request)
+        return JSONResponse({"text": await run_in_threadpool(self._speech.transcribe, content)})
 
     def _need(self, current: LoadedModel | None) -> LoadedModel:
         if current is None:
@@ -190,12 +199,13 @@ class SecretGate:
 
 
 def build_app(service: InferenceService, secret: str) -> ASGIApp:
-    """The ASGI application: `/health`, `/rerank`, `/score`."""
+    """The ASGI application: `/health`, `/rerank`, `/score`, `/transcribe`."""
     app = Starlette(
         routes=[
             Route("/health", service.health),
             Route("/rerank", service.rerank, methods=["POST"]),
             Route("/score", service.score, methods=["POST"]),
+            Route("/transcribe", service.transcribe, methods=["POST"]),
         ],
         exception_handlers={RlhfError: _explain},
     )
@@ -223,7 +233,12 @@ def run_inference(
             slot.refresh()
             ended.wait(POLL_S)
 
-    service = InferenceService(slot, logbook, patience_s=settings.inference_timeout_s)
+    service = InferenceService(
+        slot,
+        logbook,
+        patience_s=settings.inference_timeout_s,
+        speech_model=settings.speech_model,
+    )
     config = uvicorn.Config(
         build_app(service, derive_secret(settings.read_secret_key())),
         log_level="warning",
@@ -275,14 +290,18 @@ def _end_with_stdin(server: uvicorn.Server) -> None:
     os._exit(0)  # a request or a loading model hangs; nobody waits for it any more
 
 
-async def _read_body(request: Request, kind: type[Body]) -> Body:
+async def _read_bytes(request: Request) -> bytes:
     content = bytearray()
     async for chunk in request.stream():
         content += chunk
         if len(content) > MAX_BODY_BYTES:
             raise TooLarge(f"The request is longer than {MAX_BODY_BYTES} bytes.")
+    return bytes(content)
+
+
+async def _read_body(request: Request, kind: type[Body]) -> Body:
     try:
-        return kind.model_validate_json(bytes(content))
+        return kind.model_validate_json(await _read_bytes(request))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "body"

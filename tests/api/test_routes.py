@@ -19,6 +19,8 @@ TABLE = {
     ("GET", "/docs"): None,
     ("POST", "/v1/interactions"): Permission.WRITE_INTERACTIONS,
     ("POST", "/v1/feedback"): Permission.RATE,
+    ("POST", "/v1/comparisons"): Permission.RATE,
+    ("POST", "/v1/opt-outs"): Permission.WRITE_INTERACTIONS,
     ("POST", "/assistant/feedback"): Permission.WRITE_INTERACTIONS,
     ("GET", "/feedback"): Permission.READ_INTERACTIONS,
     ("GET", "/v1/feedback/summary"): Permission.READ_ANALYTICS,

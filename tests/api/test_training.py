@@ -1,6 +1,6 @@
 """Training over HTTP: what starts, what is refused, and what can be followed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,29 +8,18 @@ import pytest
 from starlette.testclient import TestClient
 
 from rlhf_core.accounts.permissions import Permission
-from rlhf_core.config import get_settings
 from rlhf_core.jobs import runs
 from rlhf_core.jobs.tracker import JobTracker
 from rlhf_core.store.engine import Store
 from rlhf_core.training import Sample
-from tests.core.jobs.trained_policies import RULES, add_prompts
-from tests.core.policies.tiny_policies import make_policy
+from tests.core.jobs.conftest import base, reward_rules
+from tests.core.jobs.trained_policies import add_prompts
 from tests.core.serving.world import promote_reward_model
 
+__all__ = ["base", "reward_rules"]
+
+pytestmark = pytest.mark.usefixtures("reward_rules")
 TRAINER = (Permission.RUN_JOBS, Permission.MANAGE_DATASETS, Permission.READ_MODELS)
-
-
-@pytest.fixture(autouse=True)
-def _rules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("RLHF_REWARD_RULES", RULES)
-    get_settings.cache_clear()
-    yield
-    get_settings.cache_clear()
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_policy(tmp_path_factory.mktemp("base"))
 
 
 def ppo(base: Path, **params: Any) -> dict[str, Any]:

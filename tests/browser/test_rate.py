@@ -3,7 +3,7 @@ import re
 import pytest
 import sqlalchemy as sa
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from rlhf_core.accounts.permissions import Actor
 from rlhf_core.store.tables import Feedback, Interaction, Rater, ReasoningStep
@@ -40,6 +40,11 @@ def shows(page: Page, prompt: str) -> None:
     idle(page)
 
 
+def key_of(page: Page, name: str) -> Locator:
+    """What holds the button of this name, whose key ends in the item that it is about."""
+    return page.locator(f'[class*="st-key-{name}"]')
+
+
 def idle(page: Page) -> None:
     expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
 
@@ -72,7 +77,7 @@ def test_rating_by_keys_with_undo_and_reload(
     page, actor = open_as(Role.RATER)
     order = []
     for key in ("4", "Y", "1", "n", "5"):
-        expect(page.locator(".st-key-rating_5 kbd")).to_be_visible()  # the keys are alive
+        expect(key_of(page, "rating_5").locator("kbd")).to_be_visible()  # the keys are alive
         expect(page.locator(".st-key-prompt")).to_be_visible()
         order.append(page.locator(".st-key-prompt").inner_text())
         prompt = re.search(r"Question \d", order[-1])
@@ -88,7 +93,7 @@ def test_rating_by_keys_with_undo_and_reload(
     shows(page, order[3])
     page.reload()
     shows(page, order[3])
-    expect(page.locator(".st-key-thumb_N button")).to_have_attribute("kind", "primary")
+    expect(key_of(page, "thumb_N").locator("button")).to_have_attribute("kind", "primary")
     expect(page.locator(".st-key-heading")).to_contain_text("4 of 8 rated")
     press(page, "2")
     shows(page, order[4])
@@ -104,12 +109,12 @@ def test_steps_and_comment_by_keys(
     live_server: LiveServer, open_as: OpenAs, prompts: list[str]
 ) -> None:
     page, actor = open_as(Role.RATER)
-    expect(page.locator(".st-key-label_0_G kbd")).to_be_visible()
+    expect(key_of(page, "label_0_G").locator("kbd")).to_be_visible()
     press(page, "g")
-    expect(page.locator(".st-key-label_1_J kbd")).to_be_visible()  # the next step has the keys
+    expect(key_of(page, "label_1_J").locator("kbd")).to_be_visible()  # the next step has the keys
     press(page, "j")
-    expect(page.locator(".st-key-label_1_J button")).to_have_attribute("kind", "primary")
-    box = page.get_by_label("Comment")
+    expect(key_of(page, "label_1_J").locator("button")).to_have_attribute("kind", "primary")
+    box = page.get_by_label("Comment (T)")
     box.fill("4 is what I would type, not press")
     press(page, "Control+Enter")
     expect(page.get_by_test_id("stToast")).to_contain_text("Comment saved")
@@ -134,9 +139,9 @@ def test_page_has_no_accessibility_violation(
     open_as: OpenAs, prompts: list[str], scheme: str
 ) -> None:
     page, _ = open_as(Role.RATER, color_scheme=scheme)
-    expect(page.locator(".st-key-label_0_G kbd")).to_be_visible()
+    expect(key_of(page, "label_0_G").locator("kbd")).to_be_visible()
     press(page, "g")
-    expect(page.locator(".st-key-label_0_G button")).to_have_attribute("kind", "primary")
+    expect(key_of(page, "label_0_G").locator("button")).to_have_attribute("kind", "primary")
     expect(page.get_by_test_id("stToast")).to_have_count(0)
     rules = {rule: {"enabled": False} for rule in NOT_OURS}
     results = Axe().run(page, options={"rules": rules})
@@ -146,18 +151,18 @@ def test_page_has_no_accessibility_violation(
 def test_phone_width_needs_no_sideways_scrolling(open_as: OpenAs, prompts: list[str]) -> None:
     page, _ = open_as(Role.RATER, viewport={"width": 390, "height": 844})
     for key in ("rating_1", "rating_5", "thumb_Y", "back", "undo", "next"):
-        expect(page.locator(f".st-key-{key} button")).to_be_in_viewport()
+        expect(key_of(page, key).locator("button")).to_be_in_viewport()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
 def test_next_item_shows_from_its_beginning(open_as: OpenAs, prompts: list[str]) -> None:
     page, _ = open_as(Role.RATER, viewport={"width": 390, "height": 500})
-    expect(page.locator(".st-key-label_0_G kbd")).to_be_visible()
+    expect(key_of(page, "label_0_G").locator("kbd")).to_be_visible()
     main = page.get_by_test_id("stMain")
     for _ in range(2):
         shown = page.locator(".st-key-prompt").text_content() or ""
         idle(page)
-        page.get_by_label("Comment").scroll_into_view_if_needed()
+        page.get_by_label("Comment (T)").scroll_into_view_if_needed()
         assert main.evaluate("main => main.scrollTop") > 100
         press(page, "3")
         expect(page.locator(".st-key-prompt")).not_to_have_text(shown)

@@ -10,12 +10,13 @@ from pages._ui.messages import JOINER
 from rlhf_core.accounts.permissions import SYSTEM, Actor
 from rlhf_core.config import SOURCE_ROOT
 from rlhf_core.dataset.service import list_versions, load_rows
-from rlhf_core.feedback.queues import create_queue, list_queues
+from rlhf_core.queues.service import create_queue, list_queues
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import DatasetPurpose, Role
 from tests.builders import make_actor, make_feedback, make_interaction
 from tests.core.dataset.frozen import fill
 from tests.learning.rated import add_rated, make_rows
+from tests.pages.rating_desk import press
 
 SignIn = Callable[[Role], Actor]
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -118,7 +119,7 @@ def test_what_is_short_becomes_a_queue_that_leads_to_the_items(
     rate.query_params["queue"] = str(queue.id)
     rate.run().switch_page("pages/collect/rate.py").run()
     assert item_of(rate) == str(wanted)
-    rate.button(key="rating_1").click().run()
+    press(rate, "rating_1")
     assert not rate.exception
     assert "This queue is done" in said(rate)
     rate.button(key="leave_queue").click().run()

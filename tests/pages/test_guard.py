@@ -13,17 +13,19 @@ from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import Role
 
 TRAINING_PAGES = [
-    "Rate", "Datasets", "Launch training", "Runs", "Retraining", "Models", "Import and export",
-    "Workers",
+    "Raters", "Disputes", "Rate", "Datasets", "Launch training", "Runs", "Retraining", "Models",
+    "Import and export", "Workers",
 ]  # fmt: skip
 PAGES_OF = {
     Role.RATER: ["Rate"],
-    Role.ANALYST: ["Rate", "Models", "Import and export"],
+    Role.ANALYST: ["Rate", "Raters", "Disputes", "Models", "Import and export"],
     Role.TRAINER: TRAINING_PAGES,
     Role.ADMIN: TRAINING_PAGES,
 }
 FILES = {
     "Rate": "collect/rate",
+    "Raters": "analyse/raters",
+    "Disputes": "analyse/disputes",
     "Datasets": "train/datasets",
     "Launch training": "train/launch",
     "Runs": "train/runs",

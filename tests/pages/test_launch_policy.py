@@ -99,6 +99,23 @@ def test_one_click_queues_ppo_on_what_there_is(store: Store, trainer: Actor) -> 
 
 
 @ONE_DATABASE
+def test_machines_are_asked_for_where_several_workers_are_alive(
+    store: Store, trainer: Actor
+) -> None:
+    fill(store)
+    assert "num_machines" not in [one.key for one in open_page().number_input]
+    with store.writing() as db:
+        beat(db, "other:gpu", pid=2, resources=(Resource.GPU,))
+    test = open_page()
+    machines = test.number_input(key="num_machines")
+    assert (machines.value, machines.max) == (1, 2)
+    machines.set_value(2).run()
+    test.button(key="start").click().run()
+    assert not test.exception
+    assert queued(store)[1].num_machines == 2
+
+
+@ONE_DATABASE
 def test_without_a_reward_model_ppo_leads_to_one_and_dpo_needs_none(
     store: Store, trainer: Actor
 ) -> None:

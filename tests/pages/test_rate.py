@@ -5,17 +5,25 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from streamlit.testing.v1 import AppTest
 
 from rlhf_core.accounts.permissions import Actor
-from rlhf_core.config import SOURCE_ROOT
 from rlhf_core.feedback.drafts import FeedbackDraft
 from rlhf_core.feedback.service import submit_feedback
 from rlhf_core.store import engine
 from rlhf_core.store.engine import Store, get_store
-from rlhf_core.store.tables import Feedback, Interaction, ReasoningStep
+from rlhf_core.store.tables import ReasoningStep
 from rlhf_core.vocabulary import Role
-from tests.builders import make_actor, make_feedback, make_interaction
+from tests.builders import make_actor, make_feedback
+from tests.pages.rating_desk import (
+    completion_of,
+    find,
+    make_items,
+    name_of,
+    open_page,
+    press,
+    shown_item,
+    stored,
+)
 
 SignIn = Callable[[Role], Actor]
 
@@ -26,39 +34,6 @@ def database_url(tmp_path: Path, sqlite_template: Path) -> str:
     path = tmp_path / "pages.db"
     path.write_bytes(sqlite_template.read_bytes())
     return f"sqlite:///{path}"
-
-
-def make_items(num: int, **fields: object) -> list[uuid.UUID]:
-    with get_store().writing() as db:
-        for _ in range(num):
-            make_interaction(db, **fields)
-        return list(db.scalars(sa.select(Interaction.id).order_by(Interaction.id)))
-
-
-def open_page(item: uuid.UUID | str | None = None) -> AppTest:
-    page = AppTest.from_file(str(SOURCE_ROOT / "app.py"), default_timeout=30)
-    if item is not None:
-        page.query_params["item"] = str(item)
-    page.run()
-    assert not page.exception
-    return page
-
-
-def press(page: AppTest, key: str) -> None:
-    page.button(key=key).click().run()
-    assert not page.exception
-
-
-def shown_item(page: AppTest) -> str:
-    value = page.query_params["item"]
-    return value if isinstance(value, str) else value[-1]
-
-
-def stored() -> dict[uuid.UUID, Feedback]:
-    """Current feedback by target: the step's id, or the interaction's."""
-    with get_store().reading() as db:
-        rows = db.scalars(sa.select(Feedback).where(Feedback.withdrawn_at.is_(None)))
-        return {row.step_id or row.interaction_id: row for row in rows}
 
 
 def test_each_rating_is_stored_and_the_next_item_shows(store: Store, sign_in_as: SignIn) -> None:
@@ -90,7 +65,7 @@ def test_a_reload_stays_on_the_item_and_shows_ones_own_rating(
     page = open_page(items[0])
     assert shown_item(page) == str(items[0])
     assert page.text_area[0].value == "vague"
-    pressed = [button.key for button in page.button if button.proto.type == "primary"]
+    pressed = [name_of(button) for button in page.button if button.proto.type == "primary"]
     assert pressed == ["rating_2"]
 
 
@@ -106,7 +81,7 @@ def test_steps_are_labelled_before_and_stay_on_the_item(store: Store, sign_in_as
     labels = {step: row.label for step, row in stored().items()}
     assert labels == {steps[0]: 1, steps[1]: 0}
     assert shown_item(page) == str(item)
-    with_key = {button.key for button in page.button if button.proto.shortcut.lower() == "g"}
+    with_key = {name_of(button) for button in page.button if button.proto.shortcut.lower() == "g"}
     assert with_key == {"label_2_G"}  # the keys are those of the first step without a label
 
 
@@ -120,11 +95,11 @@ def test_comment_is_stored_with_the_rating_and_alone(store: Store, sign_in_as: S
     assert stored()[items[0]].comment == "too long"
     assert page.text_area[0].value == ""
     page.text_area[0].input("unclear").run()
-    press(page, "save_comment")
+    press(page, "save_texts")
     assert stored()[items[1]].comment == "unclear"
     assert shown_item(page) == str(items[1])
     page.text_area[0].input("").run()
-    press(page, "save_comment")
+    press(page, "save_texts")
     assert items[1] not in stored()
 
 
@@ -224,7 +199,8 @@ def test_text_of_others_is_shown_as_it_is(store: Store, sign_in_as: SignIn) -> N
                action_data={evil: {"list": [1, None, True], evil: evil}},
                context=[{"role": evil[:20], "content": evil}])  # fmt: skip
     page = open_page()
-    assert [text.value for text in page.text].count(evil) == 5
+    assert [text.value for text in page.text].count(evil) == 4  # and the completion, drawn by us
+    assert completion_of(page)["text"] == evil
     assert "1, none, yes" in [text.value for text in page.text]
     assert not any("![" in element.value for element in (*page.markdown, *page.caption))
 
@@ -233,9 +209,9 @@ def test_very_long_text_is_shown_in_part_first(store: Store, sign_in_as: SignIn)
     sign_in_as(Role.RATER)
     make_items(1, completion="  word" + " word" * 20_000)
     page = open_page()
-    assert max(len(text.value) for text in page.text) < 7_000
+    assert len(completion_of(page)["text"]) < 7_000
     page.toggle[0].set_value(True).run()
-    assert max(len(text.value) for text in page.text) == 100_007
+    assert len(completion_of(page)["text"]) == 100_006
 
 
 def test_rating_of_a_signed_out_tab_is_refused(
@@ -245,7 +221,7 @@ def test_rating_of_a_signed_out_tab_is_refused(
     make_items(1)
     page = open_page()
     browser_cookie["session"] = None
-    page.button(key="rating_5").click().run()
+    find(page, "rating_5").click().run()
     assert stored() == {}
 
 

@@ -22,6 +22,7 @@ from rlhf_core.dataset.export import (
     export_version,
 )
 from rlhf_core.dataset.service import get_version, list_versions
+from rlhf_core.demo.marks import find_marks
 from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import DatasetFormat, DatasetPurpose, Split
 
@@ -33,7 +34,10 @@ MAX_NUMBER = 2**31 - 1
 
 
 class DatasetVersionOut(Out):
-    """A frozen version. `left_out` counts by reason what gave no row; `card` describes the rows."""
+    """A frozen version. `left_out` counts by reason what gave no row; `card` describes the rows.
+
+    `is_demo`: rows of the demo world are in it.
+    """
 
     id: uuid.UUID
     dataset: str
@@ -47,6 +51,7 @@ class DatasetVersionOut(Out):
     card: dict[str, Any]
     created_by: str | None
     created_at: datetime
+    is_demo: bool
 
 
 class DatasetsOut(Out):
@@ -93,7 +98,9 @@ async def get_export(
 
 def _list_versions(actor: Actor) -> dict[str, Any]:
     with get_store().reading() as db:
-        return {"versions": [vars(version) for version in list_versions(db, actor=actor)]}
+        versions = list_versions(db, actor=actor)
+        marked = find_marks(db).dataset_versions
+    return {"versions": [{**vars(one), "is_demo": one.id in marked} for one in versions]}
 
 
 def _export(

@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from rlhf_core.accounts.permissions import Actor, Permission
 from rlhf_core.api.auth import needs
 from rlhf_core.api.schemas import REFUSALS, Out
+from rlhf_core.demo.marks import find_marks
 from rlhf_core.registry.evaluations import list_evaluations
 from rlhf_core.registry.service import get_version_by_number, list_versions
 from rlhf_core.store.engine import get_store
@@ -25,7 +26,10 @@ Reader = Annotated[Actor, needs(Permission.READ_MODELS)]
 
 
 class ModelVersionOut(Out):
-    """A trained model. `metrics` are those of its training; `aliases` name it now."""
+    """A trained model. `metrics` are those of its training; `aliases` name it now.
+
+    `is_demo`: rows of the demo world made it.
+    """
 
     id: uuid.UUID
     model_name: str
@@ -39,6 +43,7 @@ class ModelVersionOut(Out):
     notes: str | None
     created_by: str | None
     created_at: datetime
+    is_demo: bool
 
 
 class ModelsOut(Out):
@@ -89,9 +94,9 @@ async def get_evaluations(actor: Reader, name: Name, number: Number) -> Any:
 
 def _list_versions(actor: Actor, model: str | None) -> dict[str, Any]:
     with get_store().reading() as db:
-        return {
-            "versions": [vars(found) for found in list_versions(db, actor=actor, model_name=model)]
-        }
+        versions = list_versions(db, actor=actor, model_name=model)
+        marked = find_marks(db).model_versions
+    return {"versions": [{**vars(one), "is_demo": one.id in marked} for one in versions]}
 
 
 def _list_evaluations(actor: Actor, name: str, number: int) -> dict[str, Any]:
