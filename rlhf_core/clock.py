@@ -11,6 +11,17 @@ def utcnow() -> datetime:
     return datetime.now(UTC)
 
 
+def to_moment_text(moment: datetime) -> str:
+    """An aware moment as both databases read it: `YYYY-MM-DD HH:MM:SS.ffffff` in UTC.
+
+    Raises:
+        OverflowError: it lies outside the years 1 to 9999 in UTC.
+    """
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(" ", "microseconds")[:26]
+
+
 def new_id() -> uuid.UUID:
     """A version 7 UUID (RFC 9562, section 5.7): random, sorted by creation time to the millisecond.
 

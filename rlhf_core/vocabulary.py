@@ -49,7 +49,7 @@ class RatingState(StrEnum):
     UNRATED = "unrated"
     NEEDS_SECOND = "needs_second"
     RATED = "rated"
-    DISPUTED = "disputed"
+    DISAGREED = "disagreed"
 
 
 class QueueItemKind(StrEnum):

@@ -18,7 +18,7 @@ RATING_STATES = {
     RatingState.UNRATED: "Nobody rated it",
     RatingState.NEEDS_SECOND: "One person rated it",
     RatingState.RATED: "Rated",
-    RatingState.DISPUTED: "Raters disagree",
+    RatingState.DISAGREED: "Raters disagree",
 }
 ROW_HEIGHT = 36
 MAX_ROWS = 10

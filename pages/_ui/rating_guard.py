@@ -168,6 +168,7 @@ function create() {
       const former = data;
       data = fresh;
       status = root.querySelector('.rl-early');
+      status.dataset.ready = '';
       if (former && former.item !== fresh.item) {
         document.querySelector('[data-testid="stMain"]')?.scrollTo({ top: 0 });
         const judged = document.querySelector('.st-key-judged');

@@ -39,6 +39,27 @@ _FEEDBACK_OCCURRED = FEEDBACK_COLUMNS.index("occurred_at")
 DAY = 10  # characters of `YYYY-MM-DD`
 
 
+class Items:
+    """All that some lines hold, one list a kind."""
+
+    def __init__(self, lines: Iterable[PreparedLine]) -> None:
+        self.interactions: list[PreparedInteraction] = []
+        self.feedback: list[PreparedFeedback] = []
+        self.comparisons: list[PreparedComparison] = []
+        for _number, _reason, interactions, feedback, comparisons in lines:
+            self.interactions += interactions
+            self.feedback += feedback
+            self.comparisons += comparisons
+
+    def keys(self) -> set[KeyPair]:
+        """All interactions that the lines hold or refer to."""
+        keys = {item.key for item in self.interactions}
+        keys.update([item.target for item in self.feedback])
+        keys.update([item.left for item in self.comparisons])
+        keys.update([item.right for item in self.comparisons])
+        return keys
+
+
 @dataclass(slots=True)
 class Known:
     """What the lines of a batch may refer to or repeat."""
@@ -101,7 +122,7 @@ class BatchPlan:
         """
         self._named.clear()
         self._taken.clear()
-        before = [len(rows) for rows in self._lists]
+        before = list(map(len, self._lists))
         try:
             for interaction in line.interactions:
                 self._add_interaction(interaction)
@@ -123,22 +144,18 @@ class BatchPlan:
             occasions.discard(occasion)
 
     def _add_interaction(self, item: PreparedInteraction) -> None:
-        target = self._known.targets.get(item.key)
+        targets, row = self._known.targets, item.row
+        target = targets.get(item.key)
         if target is None:
-            row = item.row
             steps = [step[0] for step in item.steps]
-            self._known.targets[item.key] = Target(
+            targets[item.key] = Target(
                 row[0], row[_PROMPT_HASH], row[_COMPLETION], row[_OCCURRED][:DAY], steps
             )
             self.added.interactions.append(row)
             self.added.steps += item.steps
-            self._named.append((self._known.targets, item.key))
+            self._named.append((targets, item.key))
             return
-        same = (target.prompt_hash, target.completion) == (
-            item.row[_PROMPT_HASH],
-            item.row[_COMPLETION],
-        )
-        if not same:
+        if target.prompt_hash != row[_PROMPT_HASH] or target.completion != row[_COMPLETION]:
             raise InvalidInput(
                 f"external_id: {_name(item.key)} is an interaction with another text already; "
                 "give each its own id, or another --source",
@@ -152,8 +169,8 @@ class BatchPlan:
             )
 
     def _add_feedback(self, item: PreparedFeedback) -> None:
-        target = self._need(item.target)
-        owner = self._known.feedback.get(item.key)
+        target, known = self._need(item.target), self._known.feedback
+        owner = known.get(item.key)
         if owner is not None:
             if owner != target.id:
                 raise InvalidInput(
@@ -181,14 +198,16 @@ class BatchPlan:
         slot = (target.id, step_id, rater_id)
         occasion = self._take_occasion(True, slot, item.occasion, "completion")
         own = item.id
-        self.added.feedback.append(
+        added = self.added
+        added.feedback.append(
             (own, *slot, occasion, *item.key, *item.values, 0, self._now, self._now)
         )
-        self.added.aspects += [(own, *aspect) for aspect in item.aspects]
-        self.added.spans += item.spans
-        self.added.target_days.append(target.day)
-        self._known.feedback[item.key] = target.id
-        self._named.append((self._known.feedback, item.key))
+        if item.aspects:
+            added.aspects += [(own, *aspect) for aspect in item.aspects]
+        added.spans += item.spans
+        added.target_days.append(target.day)
+        known[item.key] = target.id
+        self._named.append((known, item.key))
 
     def _add_comparison(self, item: PreparedComparison) -> None:
         left, right = self._need(item.left), self._need(item.right)
@@ -220,14 +239,18 @@ class BatchPlan:
 
     def _take_occasion(self, is_feedback: bool, slot: Slot, wanted: int | None, what: str) -> int:
         slots = self._known.feedback_occasions if is_feedback else self._known.comparison_occasions
-        taken = slots.setdefault(slot, set())
+        taken = slots.get(slot)
+        if taken is None:
+            taken = slots[slot] = set()
         if wanted in taken:
             raise InvalidInput(
                 f"occasion: this rater has rated this {what} at occasion {wanted} already; "
                 "leave the occasion out to take the next free one",
                 field="occasion",
             )
-        occasion = max(taken, default=-1) + 1 if wanted is None else wanted
+        occasion = wanted
+        if occasion is None:
+            occasion = max(taken) + 1 if taken else 0
         if occasion > MAX_OCCASION:
             raise InvalidInput(
                 f"occasion: this rater has rated this {what} {MAX_OCCASION + 1} times already; "
@@ -248,15 +271,3 @@ class BatchPlan:
 def _name(key: KeyPair) -> str:
     source, external_id = key
     return f"{external_id!r} (source {source!r})"
-
-
-def keys_of(lines: Iterable[PreparedLine]) -> set[KeyPair]:
-    """All interactions that these lines hold or refer to."""
-    keys: set[KeyPair] = set()
-    for line in lines:
-        keys.update(item.key for item in line.interactions)
-        keys.update(item.target for item in line.feedback)
-        for comparison in line.comparisons:
-            keys.add(comparison.left)
-            keys.add(comparison.right)
-    return keys

@@ -19,12 +19,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from typing import IO, Any
 
-from rlhf_core.config import SOURCE_ROOT
 from rlhf_core.errors import InvalidInput, RlhfError, Unavailable
 from rlhf_core.interchange.formats import Recipe, open_preparer
 from rlhf_core.interchange.prepare import PreparedLine, as_plain, from_plain
 from rlhf_core.interchange.readers import BrokenRow, Chunk
 
+PIPE_BYTES = 1 << 20  # a child need not wait until its whole answer is taken
+CHUNKS_AHEAD = 10  # as many as a batch holds: else the children stand still while one is written
 LENGTH = struct.Struct("<Q")
 Prepared = tuple[Chunk, list[PreparedLine]]
 
@@ -109,7 +110,7 @@ class Crew:
             try:
                 for chunk in chunks:
                     waiting.append((chunk, threads.submit(ask, chunk)))
-                    if len(waiting) > self._num_workers + 2:
+                    if len(waiting) > self._num_workers + CHUNKS_AHEAD:
                         yield _take_first(waiting)
                 while waiting:
                     yield _take_first(waiting)
@@ -139,12 +140,15 @@ def _pack(chunk: Chunk) -> bytes:
 
 
 def _start(recipe: Recipe) -> subprocess.Popen[bytes]:
+    from rlhf_core.config import SOURCE_ROOT  # a child, which runs this module, needs no settings
+
     paths = [str(SOURCE_ROOT), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
         [sys.executable, "-m", __name__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        pipesize=PIPE_BYTES,
         env=environment,
     )
     _send(child.stdin, marshal.dumps(asdict(recipe)))  # by the pipe: the key is in no argument list

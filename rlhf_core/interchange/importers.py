@@ -14,7 +14,7 @@ from typing import IO
 
 from rlhf_core.accounts.audit import record_event
 from rlhf_core.accounts.permissions import Actor, Permission, require
-from rlhf_core.clock import utcnow
+from rlhf_core.clock import to_moment_text, utcnow
 from rlhf_core.config import get_settings
 from rlhf_core.errors import InvalidInput
 from rlhf_core.interchange.bundle import RawRow
@@ -27,11 +27,11 @@ from rlhf_core.interchange.readers import BrokenRow, jsonl_chunks, open_rows
 from rlhf_core.interchange.rejects import RefusedLine, Rejects
 from rlhf_core.interchange.writer import Outcome, Writer, open_writer
 from rlhf_core.privacy.pseudonyms import check_key
-from rlhf_core.store.bulk import to_moment_text
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import ImportFormat
 
-BATCH_ROWS = 10_000
+BATCH_ROWS = 30_000  # in one transaction: each page of an index is written once for all of them
+BATCH_CHUNKS = 24  # of about half a megabyte each: rows may be long
 SMALL_FILE_BYTES = 8_000_000
 MAX_SOURCE_CHARS = 200
 
@@ -178,8 +178,9 @@ class _Run:
         self._writer = writer
         self._rejects = rejects
         self._on_progress = on_progress
-        self._batch: list[tuple[PreparedLine, RawRow | BrokenRow]] = []
-        self._num_rows = 0
+        self._batch: list[PreparedLine] = []
+        self._raws: list[RawRow | BrokenRow] = []
+        self._num_rows = self._num_chunks = 0
         self._lines = 0
         self._counts = dict.fromkeys(Outcome, 0)
         self._waiting: IO[bytes] | None = None
@@ -192,9 +193,12 @@ class _Run:
             self._waiting = _open_waiting()
             with open_crew(recipe, num_workers) as crew:
                 for chunk, lines in crew.prepare(chunks):
+                    self._lines += len(lines)
                     for (_number, raw), line in zip(chunk.rows, lines, strict=True):
-                        self._lines += 1
                         self._take(line, raw, is_last=False)
+                    self._num_chunks += 1
+                    if self._num_chunks >= BATCH_CHUNKS:
+                        self._flush(is_last=False)
                     self._on_progress(chunk.done, self._lines)
             self._flush(is_last=False)
             self._settle_waiting()
@@ -223,23 +227,27 @@ class _Run:
         if line.reason is not None:
             self._rejects.add(line.number, line.reason, raw)
             return
-        self._batch.append((line, raw))
+        self._batch.append(line)
+        self._raws.append(raw)
         self._num_rows += line.num_rows
         if self._num_rows >= BATCH_ROWS:
             self._flush(is_last=is_last)
 
     def _flush(self, *, is_last: bool) -> None:
-        lines = [line for line, _raw in self._batch]
-        outcomes = self._writer.write(lines, is_last=is_last) if lines else []
-        for (line, raw), (outcome, reason) in zip(self._batch, outcomes, strict=True):
-            self._counts[outcome] += 1
-            if outcome is Outcome.REJECTED:
-                self._rejects.add(line.number, reason or "", raw)
-            elif outcome is Outcome.WAITING and self._waiting is not None:
+        lines, raws = self._batch, self._raws
+        self._batch, self._raws = [], []
+        self._num_rows = self._num_chunks = 0
+        outcomes, reasons = self._writer.write(lines, is_last=is_last) if lines else ([], {})
+        for outcome in Outcome:
+            self._counts[outcome] += outcomes.count(outcome)
+        for at, reason in reasons.items():
+            line, raw = lines[at], raws[at]
+            if outcomes[at] is Outcome.REJECTED:
+                self._rejects.add(line.number, reason, raw)
+            elif self._waiting is not None:
                 plain = raw.raw if isinstance(raw, BrokenRow) else raw
                 entry = marshal.dumps((as_plain(line), plain))
                 self._waiting.write(len(entry).to_bytes(8, "little") + entry)
-        self._batch, self._num_rows = [], 0
 
     def _settle_waiting(self) -> None:
         """Take the waiting lines until none finds what it waits for; then refuse what is left.

@@ -8,11 +8,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from rlhf_core.clock import new_hex_ids
+from rlhf_core.clock import new_hex_ids, to_moment_text
 from rlhf_core.errors import RlhfError
 from rlhf_core.feedback.drafts import (
     ComparisonDraft,
@@ -30,7 +31,6 @@ from rlhf_core.interchange.bundle import (
 )
 from rlhf_core.interchange.decode import decode_object
 from rlhf_core.privacy.pseudonyms import is_pseudonym, make_pseudonym
-from rlhf_core.store.bulk import to_moment_text
 from rlhf_core.vocabulary import RaterKind
 
 KeyPair = tuple[str, str]
@@ -122,7 +122,7 @@ class Preparer:
 
     def __post_init__(self) -> None:
         self._pseudonyms: dict[str, str] = {}
-        self._ids: Iterator[str] = iter(())
+        self._ids = _endless_ids()
 
     def prepare(self, number: int, raw: RawRow) -> PreparedLine:
         """The prepared line, or the reason why it is refused."""
@@ -148,13 +148,13 @@ class Preparer:
         users = {key: draft.user for key, draft in bundle.interactions if draft.user is not None}
         seen: dict[KeyPair, int] = {}
         return (
-            tuple(self._interaction(key, draft) for key, draft in bundle.interactions),
-            tuple(self._feedback(item, users, seen) for item in bundle.feedback),
-            tuple(self._comparison(item) for item in bundle.comparisons),
+            tuple([self._interaction(key, draft) for key, draft in bundle.interactions]),
+            tuple([self._feedback(item, users, seen) for item in bundle.feedback]),
+            tuple([self._comparison(item) for item in bundle.comparisons]),
         )
 
     def _interaction(self, key: Key, draft: InteractionDraft) -> PreparedInteraction:
-        own = self._new_id()
+        own = next(self._ids)
         moments = [item.occurred_at for item in draft.feedback if item.occurred_at is not None]
         occurred_at = draft.occurred_at or min(moments, default=None)
         row = (
@@ -178,9 +178,11 @@ class Preparer:
             self._moment(occurred_at),
             self.now,
         )
-        steps = tuple(
-            (self._new_id(), own, position, step.kind, step.content, step.external_id)
-            for position, step in enumerate(draft.steps)
+        steps = tuple(  # of a list: a generator takes longer
+            [
+                (next(self._ids), own, position, step.kind, step.content, step.external_id)
+                for position, step in enumerate(draft.steps)
+            ]
         )
         return PreparedInteraction(_pair(key), row, steps)
 
@@ -188,6 +190,7 @@ class Preparer:
         self, item: FeedbackItem, users: dict[Key, str], seen: dict[KeyPair, int]
     ) -> PreparedFeedback:
         draft = item.draft
+        target = _pair(item.target)
         name = draft.rater
         if name is None and draft.rater_kind is RaterKind.END_USER:
             name = users.get(item.target)
@@ -203,35 +206,34 @@ class Preparer:
             self._moment(draft.occurred_at),
         )
         aspects = tuple(draft.aspects.items())
-        spans = tuple((s.start_at, s.end_at, s.tag, s.note) for s in draft.spans)
+        spans = tuple([(s.start_at, s.end_at, s.tag, s.note) for s in draft.spans])
         occasion = draft.occasion if "occasion" in draft.model_fields_set else None
         external_id = draft.external_id
         if external_id is None:
             said = values if draft.occurred_at is not None else values[:-1]
-            external_id = _content_id(
-                _pair(item.target), draft.step, rater, occasion, said, aspects, spans
-            )
+            external_id = _content_id(target, draft.step, rater, occasion, said, aspects, spans)
             # two raters without a name may say the same of one completion
             again = seen.get((item.source, external_id), 0)
             seen[item.source, external_id] = again + 1
             if again:
                 external_id = f"{external_id}:{again}"
-        own = self._new_id()
+        own = next(self._ids)
         return PreparedFeedback(
             id=own,
             key=(item.source, external_id),
-            target=_pair(item.target),
+            target=target,
             step=draft.step,
             rater=rater,
             occasion=occasion,
-            reach=max((span.end_at for span in draft.spans), default=0),
+            reach=max([span[1] for span in spans], default=0),
             values=values,
             aspects=aspects,
-            spans=tuple((self._new_id(), own, *span) for span in spans),
+            spans=tuple([(next(self._ids), own, *span) for span in spans]),
         )
 
     def _comparison(self, item: ComparisonItem) -> PreparedComparison:
         draft: ComparisonDraft = item.draft
+        left, right = _pair(item.left), _pair(item.right)
         rater = self._rater(draft.rater, draft.rater_kind, item.source)
         values = (
             draft.choice.value,
@@ -246,43 +248,41 @@ class Preparer:
         external_id = draft.external_id
         if external_id is None:
             said = values if draft.occurred_at is not None else values[:-1]
-            external_id = _content_id(_pair(item.left), _pair(item.right), rater, occasion, said)
+            external_id = _content_id(left, right, rater, occasion, said)
         return PreparedComparison(
-            id=self._new_id(),
+            id=next(self._ids),
             key=(item.source, external_id),
-            left=_pair(item.left),
-            right=_pair(item.right),
+            left=left,
+            right=right,
             rater=rater,
             occasion=occasion,
             values=values,
         )
 
-    def _new_id(self) -> str:
-        own = next(self._ids, None)
-        if own is None:
-            self._ids = iter(new_hex_ids(IDS_AT_ONCE))
-            own = next(self._ids)
-        return own
-
     def _moment(self, moment: datetime | None) -> str:
         return self.now if moment is None else to_moment_text(moment)
 
     def _rater(self, name: str | None, kind: RaterKind, source: str) -> KeyPair:
-        return self._pseudonym(name or f"anonymous rater of {source}"), kind.value
+        # str(): `marshal` takes no member of an Enum, and `value` is slow
+        return self._pseudonym(name or f"anonymous rater of {source}"), str(kind)
 
     def _pseudonym(self, name: str) -> str:
-        if self.keeps_pseudonyms and is_pseudonym(name):
-            return name
         known = self._pseudonyms.get(name)
         if known is None:
             if len(self._pseudonyms) >= KEPT_PSEUDONYMS:
                 self._pseudonyms.clear()
-            known = self._pseudonyms[name] = make_pseudonym(name, self.key)
+            kept = self.keeps_pseudonyms and is_pseudonym(name)
+            known = self._pseudonyms[name] = name if kept else make_pseudonym(name, self.key)
         return known
 
 
 def _pair(key: Key) -> KeyPair:
     return key.source, key.external_id
+
+
+def _endless_ids() -> Iterator[str]:
+    while True:
+        yield from new_hex_ids(IDS_AT_ONCE)
 
 
 def _to_json(value: Any) -> str | None:
@@ -307,14 +307,20 @@ def _reason(error: ValidationError, raw: RawRow) -> str:
     return "contains a lone surrogate; send valid UTF-8"
 
 
+# `_make` without its check of the length, which takes longer than all the rest of it
+_as_interaction = partial(tuple.__new__, PreparedInteraction)
+_as_feedback = partial(tuple.__new__, PreparedFeedback)
+_as_comparison = partial(tuple.__new__, PreparedComparison)
+
+
 def as_plain(line: PreparedLine) -> tuple[Any, ...]:
     """The line in values that `marshal` takes."""
     return (
         line.number,
         line.reason,
-        list(map(tuple, line.interactions)),
-        list(map(tuple, line.feedback)),
-        list(map(tuple, line.comparisons)),
+        tuple(map(tuple, line.interactions)),
+        tuple(map(tuple, line.feedback)),
+        tuple(map(tuple, line.comparisons)),
     )
 
 
@@ -324,7 +330,7 @@ def from_plain(line: tuple[Any, ...]) -> PreparedLine:
     return PreparedLine(
         number,
         reason,
-        tuple(map(PreparedInteraction._make, interactions)),
-        tuple(map(PreparedFeedback._make, feedback)),
-        tuple(map(PreparedComparison._make, comparisons)),
+        tuple(map(_as_interaction, interactions)),
+        tuple(map(_as_feedback, feedback)),
+        tuple(map(_as_comparison, comparisons)),
     )

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import Enum
@@ -21,12 +21,12 @@ from rlhf_core.interchange.batch import (
     SPAN_COLUMNS,
     Additions,
     BatchPlan,
+    Items,
     Known,
-    keys_of,
 )
 from rlhf_core.interchange.prepare import INTERACTION_COLUMNS, STEP_COLUMNS, PreparedLine
 from rlhf_core.store.base import Base
-from rlhf_core.store.bulk import insert_rows, is_race, open_bulk_store
+from rlhf_core.store.bulk import BulkStore, insert_rows, is_race
 from rlhf_core.store.engine import Store
 from rlhf_core.store.queries.dirty_days import mark_days_dirty
 
@@ -40,6 +40,10 @@ class Outcome(Enum):
     DUPLICATE = "duplicate"
     REJECTED = "rejected"
     WAITING = "waiting"
+
+
+Said = tuple[list[Outcome], dict[int, str]]
+"""What became of each line; and, by place, why those that are not stored are not."""
 
 
 @dataclass
@@ -59,17 +63,15 @@ class RowCounts:
 
 
 class Writer:
-    """Writes batches into `store`, or with `trial` only into that copy."""
+    """Writes batches into `store`; on trial that is a copy, and what is `stored` is known too."""
 
-    def __init__(self, store: Store, *, now: str, trial: Store | None = None) -> None:
+    def __init__(self, store: BulkStore, *, now: str, stored: Store | None = None) -> None:
         self._store = store
-        self._trial = trial
+        self._stored = stored
         self._now = now
         self.counts = RowCounts()
 
-    def write(
-        self, lines: Sequence[PreparedLine], *, is_last: bool
-    ) -> list[tuple[Outcome, str | None]]:
+    def write(self, lines: Sequence[PreparedLine], *, is_last: bool) -> Said:
         """Store the lines in one transaction; say of each what became of it, and why.
 
         A line on an interaction that is not there is WAITING, or with `is_last` REJECTED.
@@ -77,38 +79,37 @@ class Writer:
         for _ in range(MAX_TRIES):
             try:
                 with self._sessions() as sessions:
-                    outcomes, counts = self._write(sessions, lines, is_last)
+                    said, counts = self._write(sessions, lines, is_last)
             except Exception as error:
                 if not is_race(error) and not is_race(error.__cause__ or error):
                     raise
                 continue
+            self._store.tidy()
             self.counts.add(counts)
-            return outcomes
+            return said
         raise Unavailable("Other writers were in the way of the import; start it again.")
 
     @contextmanager
     def _sessions(self) -> Iterator[list[Session]]:
         with ExitStack() as stack:
-            if self._trial is None:
-                yield [stack.enter_context(self._store.writing())]
-            else:
-                stored = stack.enter_context(self._store.reading())
-                yield [stored, stack.enter_context(self._trial.writing())]
+            stored = [stack.enter_context(self._stored.reading())] if self._stored else []
+            yield [*stored, stack.enter_context(self._store.writing())]
 
     def _write(
         self, sessions: list[Session], lines: Sequence[PreparedLine], is_last: bool
-    ) -> tuple[list[tuple[Outcome, str | None]], RowCounts]:
-        known = self._load_known(sessions, lines)
+    ) -> tuple[Said, RowCounts]:
+        items = Items(lines)
+        known = self._load_known(sessions, items)
         db = sessions[-1]
-        kinds = dict(item.rater for line in lines for item in line.feedback)
-        kinds.update(item.rater for line in lines for item in line.comparisons)
+        kinds = dict([item.rater for item in items.feedback])
+        kinds.update([item.rater for item in items.comparisons])
         for session in sessions:
             known.raters.update(lookup.find_raters(session, kinds))
         unknown = sorted(kinds.keys() - known.raters.keys())
         known.raters.update(zip(unknown, new_hex_ids(len(unknown)), strict=True))
-        self._load_occasions(sessions, lines, known)
+        self._load_occasions(sessions, items, known)
         plan = BatchPlan(known, self._now)
-        outcomes = [_add_line(plan, line, is_last) for line in lines]
+        said = _add_lines(plan, lines, is_last)
         added = plan.added
         used = {row[3] for row in added.feedback} | {row[3] for row in added.comparisons}
         fresh = [name for name in unknown if known.raters[name] in used]
@@ -120,47 +121,43 @@ class Writer:
             num_comparisons=len(added.comparisons),
             num_raters=len(fresh),
         )
-        return outcomes, counts
+        return said, counts
 
-    def _load_known(self, sessions: list[Session], lines: Sequence[PreparedLine]) -> Known:
-        keys = keys_of(lines)
+    def _load_known(self, sessions: list[Session], items: Items) -> Known:
+        keys = items.keys()
         known = Known(targets={}, feedback={}, comparisons={}, raters={})
-        comparisons = {item.key for line in lines for item in line.comparisons}
+        comparisons = {item.key for item in items.comparisons}
         for db in sessions:
             targets = lookup.find_targets(db, keys)
             known.targets.update(targets)
             if targets:
-                stepped = _need_steps(lines) & targets.keys()
+                stepped = _need_steps(items) & targets.keys()
                 lookup.load_steps(db, (targets[key] for key in stepped))
             # A hash of the content names the interaction too: it cannot be known where that is new.
             feedback = {
                 item.key
-                for line in lines
-                for item in line.feedback
+                for item in items.feedback
                 if item.target in known.targets or not item.key[1].startswith("content:")
             }
             known.feedback.update(lookup.find_feedback(db, feedback))
             known.comparisons.update(lookup.find_comparisons(db, comparisons))
         return known
 
-    def _load_occasions(
-        self, sessions: list[Session], lines: Sequence[PreparedLine], known: Known
-    ) -> None:
+    def _load_occasions(self, sessions: list[Session], items: Items, known: Known) -> None:
         if not known.targets:
             return  # on new interactions no occasion is taken
         interactions: set[str] = set()
         raters: set[str] = set()
         lefts: set[str] = set()
-        for line in lines:
-            for feedback in line.feedback:
-                target = known.targets.get(feedback.target)
-                if target is not None and feedback.key not in known.feedback:
-                    interactions.add(target.id)
-                    raters.add(known.raters[feedback.rater[0]])
-            for comparison in line.comparisons:
-                left = known.targets.get(comparison.left)
-                if left is not None and comparison.key not in known.comparisons:
-                    lefts.add(left.id)
+        for feedback in items.feedback:
+            target = known.targets.get(feedback.target)
+            if target is not None and feedback.key not in known.feedback:
+                interactions.add(target.id)
+                raters.add(known.raters[feedback.rater[0]])
+        for comparison in items.comparisons:
+            left = known.targets.get(comparison.left)
+            if left is not None and comparison.key not in known.comparisons:
+                lefts.add(left.id)
         for db in sessions:
             _merge(
                 known.feedback_occasions, lookup.find_feedback_occasions(db, interactions, raters)
@@ -180,18 +177,23 @@ class Writer:
         mark_days_dirty(db, days)
 
 
-def _add_line(plan: BatchPlan, line: PreparedLine, is_last: bool) -> tuple[Outcome, str | None]:
-    try:
-        return (Outcome.STORED if plan.add(line) else Outcome.DUPLICATE), None
-    except NotFound as error:
-        return (Outcome.REJECTED if is_last else Outcome.WAITING), str(error)
-    except InvalidInput as error:
-        return Outcome.REJECTED, str(error)
+def _add_lines(plan: BatchPlan, lines: Sequence[PreparedLine], is_last: bool) -> Said:
+    outcomes: list[Outcome] = []
+    reasons: dict[int, str] = {}
+    missing = Outcome.REJECTED if is_last else Outcome.WAITING
+    for at, line in enumerate(lines):
+        try:
+            outcome = Outcome.STORED if plan.add(line) else Outcome.DUPLICATE
+        except (InvalidInput, NotFound) as error:
+            outcome = missing if isinstance(error, NotFound) else Outcome.REJECTED
+            reasons[at] = str(error)
+        outcomes.append(outcome)
+    return outcomes, reasons
 
 
-def _need_steps(lines: Sequence[PreparedLine]) -> set[tuple[str, str]]:
-    needed = {item.key for line in lines for item in line.interactions if item.steps}
-    needed |= {item.target for line in lines for item in line.feedback if item.step is not None}
+def _need_steps(items: Items) -> set[tuple[str, str]]:
+    needed = {item.key for item in items.interactions if item.steps}
+    needed |= {item.target for item in items.feedback if item.step is not None}
     return needed
 
 
@@ -208,12 +210,12 @@ def open_writer(store: Store, *, now: str, dry_run: bool) -> Iterator[Writer]:
     and in the store: so it reports what the import would, and holds no lock on the store.
     """
     if not dry_run:
-        with open_bulk_store(store.url) as bulk:
+        with closing(BulkStore(store.url)) as bulk:
             yield Writer(bulk, now=now)
         return
     with (
         tempfile.TemporaryDirectory(prefix="rlhf-dry-run-") as folder,
-        open_bulk_store(f"sqlite:///{Path(folder) / 'trial.db'}") as trial,
+        closing(BulkStore(f"sqlite:///{Path(folder) / 'trial.db'}")) as trial,
     ):
         Base.metadata.create_all(trial.engine)
-        yield Writer(store, now=now, trial=trial)
+        yield Writer(trial, now=now, stored=store)

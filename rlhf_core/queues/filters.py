@@ -16,8 +16,8 @@ from rlhf_core.store.tables import Interaction, ReasoningStep
 from rlhf_core.vocabulary import QueueSubject, RatingState
 
 SHOWN_CHARS = 300
-DISPUTED_SPREAD = 2
-"""Ratings of one thing that lie so far apart are disputed; so are thumbs up and down."""
+FAR_APART = 2
+"""Raters whose ratings of one thing lie so far apart disagree; so do a thumb up and one down."""
 
 
 @dataclass(frozen=True)
@@ -151,13 +151,13 @@ def _in_state(state: RatingState, subject: QueueSubject) -> sa.ColumnElement[boo
             return is_rated
         case RatingState.NEEDS_SECOND:
             return num_raters == 1
-        case RatingState.DISPUTED:
-            return _is_disputed(judged, subject)
+        case RatingState.DISAGREED:
+            return _is_disagreed(judged, subject)
         case _:
             assert_never(state)
 
 
-def _is_disputed(
+def _is_disagreed(
     judged: list[sa.ColumnElement[bool]], subject: QueueSubject
 ) -> sa.ColumnElement[bool]:
     def spread(column: sa.Column[int]) -> sa.ColumnElement[int]:
@@ -170,7 +170,5 @@ def _is_disputed(
             .having(spread(FEEDBACK.c.label) > 1)
             .exists()
         )
-    apart = sa.or_(
-        spread(FEEDBACK.c.rating) >= DISPUTED_SPREAD, spread(FEEDBACK.c.thumb) >= DISPUTED_SPREAD
-    )
+    apart = sa.or_(spread(FEEDBACK.c.rating) >= FAR_APART, spread(FEEDBACK.c.thumb) >= FAR_APART)
     return query.group_by(FEEDBACK.c.interaction_id).having(apart).exists()

@@ -4,7 +4,7 @@ The mix: half of what a reward model is unsure of or raters disagree on, a fifth
 other as can be, a fifth drawn uniformly at random (a tenth is left for known answers and repeats,
 which `create_queue` adds). Only the random part is an unbiased picture of all that matches: figures
 about the whole come from it, and its items keep the probability with which they were drawn. What
-cannot be had (nothing is scored or disputed, no embeddings are stored) is drawn at random as well.
+cannot be had (nothing is scored or differs, no embeddings are stored) is drawn at random as well.
 """
 
 import itertools

@@ -42,6 +42,7 @@ def key_of(page: Page, name: str) -> Locator:
 def wait_for_item(page: Page, item: uuid.UUID) -> None:
     """Until this item is on screen and its keys are alive."""
     expect(key_of(page, f"rating_5_{item.hex}").locator("kbd")).to_be_visible()
+    expect(page.locator(".rl-early[data-ready]")).to_be_attached()  # it comes after the first draw
     idle(page)
 
 

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from rlhf_core.accounts.permissions import SYSTEM, Actor
 from rlhf_core.config import SOURCE_ROOT
 from rlhf_core.errors import Conflict, Forbidden, InvalidInput
-from rlhf_core.interchange.importers import BATCH_ROWS, ImportReport, import_file
+from rlhf_core.interchange import importers
+from rlhf_core.interchange.importers import ImportReport, import_file
 from rlhf_core.interchange.mapping import mapping_of_pairs
 from rlhf_core.privacy.pseudonyms import make_pseudonym
 from rlhf_core.store.engine import Store
@@ -85,8 +86,11 @@ def test_a_second_import_adds_nothing(import_lines: Importing) -> None:
     assert (again.num_rows, again.duplicate, again.stored) == (0, 50, 0)
 
 
-def test_lines_across_batches_and_workers_are_counted_exactly(import_lines: Importing) -> None:
-    count = BATCH_ROWS // 2
+def test_lines_across_batches_and_workers_are_counted_exactly(
+    import_lines: Importing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importers, "BATCH_ROWS", 2_000)
+    count = 3_000
     lines = [
         item(n % count, feedback=[{"rating": 1 + n % 5, "rater": f"r{n}"}])
         for n in range(2 * count)
@@ -319,19 +323,20 @@ def test_refused_lines_go_to_the_data_folder_where_the_files_folder_is_closed(
 
 def test_a_killed_import_is_run_again_and_completes(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "app.jsonl"
-    lines = 3 * BATCH_ROWS
+    lines = 15_000
     path.write_text(
         "".join(json.dumps(item(n, feedback=[{"rating": 3}])) + "\n" for n in range(lines))
     )
     code = (
         "import os\nfrom pathlib import Path\n"
         "from rlhf_core.accounts.permissions import SYSTEM\n"
-        "from rlhf_core.interchange.importers import import_file\n"
+        "from rlhf_core.interchange import importers\n"
         "from rlhf_core.store.engine import get_store\n"
         "from rlhf_core.vocabulary import ImportFormat\n"
         "die = lambda done, lines: os.kill(os.getpid(), 9) if done > 0.4 else None\n"
-        f"import_file(get_store(), Path({str(path)!r}), format=ImportFormat.NATIVE, actor=SYSTEM,"
-        " on_progress=die, num_workers=1)"
+        "importers.BATCH_ROWS = 5_000\n"
+        f"importers.import_file(get_store(), Path({str(path)!r}), format=ImportFormat.NATIVE,"
+        " actor=SYSTEM, on_progress=die, num_workers=1)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=SOURCE_ROOT, check=False)
     assert done.returncode == -9

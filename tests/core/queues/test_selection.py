@@ -79,8 +79,8 @@ def test_rating_states_count_current_judgements_of_different_people(store: Store
         assert select(db, rating_state=RatingState.UNRATED) == [none, steps]
         assert select(db, rating_state=RatingState.NEEDS_SECOND) == [one]
         assert select(db, rating_state=RatingState.RATED) == [one, agreed, apart, thumbs]
-        assert select(db, rating_state=RatingState.DISPUTED) == [apart, thumbs]
-        assert select(db, rating_state=RatingState.DISPUTED, **of_steps) == [steps]
+        assert select(db, rating_state=RatingState.DISAGREED) == [apart, thumbs]
+        assert select(db, rating_state=RatingState.DISAGREED, **of_steps) == [steps]
         assert select(db, rating_state=RatingState.RATED, **of_steps) == [steps]
 
 
