@@ -50,7 +50,7 @@ def open_first_page() -> None:
 
 
 home = st.Page(open_first_page, title="RLHF Loop", default=True, visibility="hidden")
-chosen = st.navigation({"": [home], **sections})
+chosen = st.navigation({"": [home], **sections}, expanded=True)
 with st.sidebar, st.container(key="account", horizontal=True, vertical_alignment="center"):
     st.caption(f"{plain(actor.name)} · {actor.role.value}")
     st.button("Sign out", key="sign_out", on_click=sign_out, type="tertiary")

@@ -122,8 +122,7 @@ def downgrade() -> None:
         with op.batch_alter_table(table, schema=None) as batch_op:
             batch_op.drop_column("bulk_id")
     op.drop_table("unsent_texts")
-    op.execute("DELETE FROM rating_queues WHERE subject = 'comparisons'")
-    op.execute("DELETE FROM rating_queue_items WHERE other_interaction_id IS NOT NULL")
+    _delete_queues_of_pairs()
     op.drop_index("uq_rating_queue_items_pair", table_name="rating_queue_items")
     op.drop_index("uq_rating_queue_items_one", table_name="rating_queue_items")
     with op.batch_alter_table("rating_queue_items", schema=None) as batch_op:
@@ -142,3 +141,15 @@ def downgrade() -> None:
     )
     with op.batch_alter_table("rating_queues", schema=None) as batch_op:
         batch_op.drop_column("subject")
+
+
+def _delete_queues_of_pairs() -> None:
+    """With all that names them: while a migration runs, SQLite follows no foreign key."""
+    queues = "SELECT id FROM rating_queues WHERE subject = 'comparisons'"
+    items = f"SELECT id FROM rating_queue_items WHERE queue_id IN ({queues})"  # noqa: S608
+    for table in ("feedback", "comparisons", "adjudications"):
+        op.execute(f"UPDATE {table} SET queue_id = NULL WHERE queue_id IN ({queues})")  # noqa: S608
+    op.execute(f"DELETE FROM rating_assignments WHERE queue_item_id IN ({items})")  # noqa: S608
+    op.execute(f"DELETE FROM rating_queue_items WHERE queue_id IN ({queues})")  # noqa: S608
+    op.execute(f"DELETE FROM rating_queue_members WHERE queue_id IN ({queues})")  # noqa: S608
+    op.execute("DELETE FROM rating_queues WHERE subject = 'comparisons'")

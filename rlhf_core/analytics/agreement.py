@@ -131,15 +131,26 @@ def _of_pairs(db: Session, scope: Scope, with_repeats: bool) -> list[AspectAgree
         (Comparison.choice == Choice.TIE, 0),
         else_=BOTH_BAD,
     )
-    one, other = aliased(Interaction), aliased(Interaction)
-    where = [*_standing(Comparison, with_repeats), *about_pair(scope, first, second)]
-    by_side = _answers(said, SIDES, [first, second]).where(*where)
+    # a rater's row may stand for each way round: the first of them counts
+    same = [first, second, Comparison.rater_id, Comparison.occasion]
+    in_time = [Comparison.occurred_at, Comparison.created_at, Comparison.id]
+    number = sa.func.row_number().over(partition_by=same, order_by=in_time)
+    numbered = (
+        sa.select(
+            first.label("first"), second.label("second"), said.label("said"), number.label("number")
+        )
+        .where(*_standing(Comparison, with_repeats), *about_pair(scope, first, second))
+        .subquery()
+    )
+    pair, answer, counts = [numbered.c.first, numbered.c.second], numbered.c.said, numbered.c.number
+    by_side = _answers(answer, SIDES, pair).where(counts == 1)
     units = _read_units(db, by_side, SIDES).get((), None)
+    one, other = aliased(Interaction), aliased(Interaction)
     by_model = (
-        _answers(said, SIDES, [first, second], names=[one.model_name, other.model_name])
-        .join(one, one.id == first)
-        .join(other, other.id == second)
-        .where(*where, one.model_name != other.model_name)
+        _answers(answer, SIDES, pair, names=[one.model_name, other.model_name])
+        .join_from(numbered, one, one.id == numbered.c.first)
+        .join(other, other.id == numbered.c.second)
+        .where(counts == 1, one.model_name != other.model_name)
     )
     models = _name_winners(_read_units(db, by_model, SIDES))
     return [

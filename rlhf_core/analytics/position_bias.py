@@ -53,6 +53,8 @@ def position_bias(
 ) -> PositionBias:
     """P(left wins) of all comparisons that stand and fit.
 
+    Not of those that the best of three or four left behind: they are one decision among several
+    places, not several between two.
     Those of the page had their sides shuffled; for others name the `sources` whose senders did so:
     where one model always stands on the left, the better model looks like a bias.
     """
@@ -108,7 +110,10 @@ def _conditions(
     sources: Collection[str],
     rater_kind: RaterKind | None,
 ) -> list[sa.ColumnElement[bool]]:
-    where: list[sa.ColumnElement[bool]] = [Comparison.withdrawn_at.is_(None)]
+    where: list[sa.ColumnElement[bool]] = [
+        Comparison.withdrawn_at.is_(None),
+        Comparison.group_id.is_(None),
+    ]
     if queue_id is not None:
         where.append(Comparison.queue_id == queue_id)
     if since is not None:

@@ -147,17 +147,29 @@ def read_repeats(
 def read_gold(
     db: Session, subject: QueueSubject, scope: Scope
 ) -> Iterator[tuple[uuid.UUID, float | None, float | None]]:
-    """(rater, known answer, their answer) of all items whose answer is known.
+    """(rater, known answer, their answer) of all that has a known answer, each once a rater.
 
-    Who made the queue is left out: what is known may be their own answer.
+    Where several queues know an answer, the newest item's counts. Who made one of them is left out:
+    what is known may be their own answer.
     """
     if subject is QueueSubject.COMPARISONS:
         return
     of_steps = subject is QueueSubject.STEPS
+    item, queue = aliased(RatingQueueItem), aliased(RatingQueue)
+    is_maker = (
+        sa.select(sa.literal(1))
+        .join_from(item, queue, queue.id == item.queue_id)
+        .where(
+            item.interaction_id == Feedback.interaction_id,
+            item.kind == QueueItemKind.GOLD,
+            queue.created_by == Rater.account_id,
+        )
+        .exists()
+    )
     query = (
         sa.select(
-            RatingQueueItem.gold_answer, Feedback.rater_id, Feedback.rating, Feedback.thumb,
-            Feedback.label, ReasoningStep.position,
+            RatingQueueItem.gold_answer, Feedback.interaction_id, Feedback.rater_id,
+            Feedback.rating, Feedback.thumb, Feedback.label, ReasoningStep.position,
         )
         .join(RatingQueue, RatingQueue.id == RatingQueueItem.queue_id)
         .join(Feedback, Feedback.interaction_id == RatingQueueItem.interaction_id)
@@ -170,24 +182,24 @@ def read_gold(
             Feedback.withdrawn_at.is_(None),
             Feedback.occasion == 0,
             Feedback.step_id.is_not(None) if of_steps else Feedback.step_id.is_(None),
-            sa.or_(
-                Rater.account_id.is_(None),
-                RatingQueue.created_by.is_(None),
-                Rater.account_id != RatingQueue.created_by,
-            ),
+            ~is_maker,
             *about(scope, Feedback.interaction_id),
         )
+        .order_by(RatingQueueItem.created_at, RatingQueueItem.id)
     )  # fmt: skip
     if scope.queue_id is not None:
         query = query.where(RatingQueueItem.queue_id == scope.queue_id)
-    for answer, rater_id, rating, thumb, label, position in db.execute(query):
+    found: dict[Thing, tuple[uuid.UUID, float | None, float | None]] = {}
+    for answer, thing, rater_id, rating, thumb, label, position in db.execute(query):
         gold = answer or {}
         if of_steps:
             known = {place: value for place, value in gold.get("labels") or ()}
-            yield rater_id, _right(known.get(position), None), _right(label, thumb)
+            wanted, got = _right(known.get(position), None), _right(label, thumb)
         else:
-            known_score = score_of(gold.get("rating"), gold.get("thumb"))
-            yield rater_id, known_score, score_of(rating, thumb)
+            wanted, got = score_of(gold.get("rating"), gold.get("thumb")), score_of(rating, thumb)
+        if wanted is not None:
+            found[rater_id, thing, position] = rater_id, wanted, got
+    yield from found.values()
 
 
 def _right(label: int | None, thumb: int | None) -> float | None:

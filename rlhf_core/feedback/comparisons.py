@@ -185,7 +185,7 @@ class _Speaker:
             pseudonym = user or raters.outside_pseudonym(db, f"user of {ids[0]}")
         else:
             pseudonym = raters.account_pseudonym(actor)
-        if is_end_user:
+        if for_others:
             refuse_opted_out(db, pseudonym)
         rater_id = raters.create_rater(
             db,
@@ -307,7 +307,7 @@ def _edit(
         db, row.id, seen_revision=row.revision, old=old, new=new, kind=kind, actor=actor, at=now
     ):
         return None
-    if group_id is not None and row.group_id is None:
+    if group_id != row.group_id:  # it is part of another decision now, or one of its own
         db.execute(sa.update(COMPARISON).where(COMPARISON.c.id == row.id).values(group_id=group_id))
     return StoredComparison(row.id, row.revision + 1, was_created=False)
 

@@ -253,7 +253,7 @@ def _store_feedback(
 ) -> StoredFeedback:
     for _ in range(MAX_TRIES):
         target = look_up(db, interaction_id, draft, actor)
-        if draft.rater_kind is RaterKind.END_USER:
+        if draft.rater is not None or draft.rater_kind is RaterKind.END_USER:
             refuse_opted_out(db, target.pseudonym)
         if target.id is None:
             stored = _insert(db, target, draft, actor=actor, source=source, bulk_id=bulk_id)

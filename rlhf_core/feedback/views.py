@@ -164,8 +164,15 @@ def get_interaction(
 
 
 def list_recent_feedback(db: Session, *, actor: Actor, limit: int = 100) -> list[FeedbackView]:
-    """Current feedback of all raters, the latest first; `limit` is cut to 1,000."""
+    """Current feedback, the latest first; `limit` is cut to 1,000.
+
+    Of all raters for who may read analytics; else one's own, as a rater sees what others say only
+    after their own word.
+    """
     require(actor, Permission.READ_INTERACTIONS)
+    whose: list[sa.ColumnElement[bool]] = []
+    if not actor.may(Permission.READ_ANALYTICS):
+        whose.append(Feedback.rater_id == find_rater(db, actor=actor))
     rows = db.execute(
         sa.select(
             Feedback.id,
@@ -189,7 +196,7 @@ def list_recent_feedback(db: Session, *, actor: Actor, limit: int = 100) -> list
         .join(Interaction, Interaction.id == Feedback.interaction_id)
         .join(Rater, Rater.id == Feedback.rater_id)
         .outerjoin(ReasoningStep, ReasoningStep.id == Feedback.step_id)
-        .where(Feedback.withdrawn_at.is_(None))
+        .where(Feedback.withdrawn_at.is_(None), *whose)
         .order_by(Feedback.occurred_at.desc(), Feedback.id.desc())
         .limit(max(0, min(limit, MAX_RECENT)))
     )

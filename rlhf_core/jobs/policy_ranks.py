@@ -296,4 +296,7 @@ def _write(path: Path, plain: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_rank(Path(sys.argv[1])))
+    code = run_rank(Path(sys.argv[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # all is written: threads of torch's group may abort a process at its exit

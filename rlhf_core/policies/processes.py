@@ -5,6 +5,7 @@ batch with its own copy of the weights; gradients and figures are summed, so tha
 that of one process with the whole batch, up to rounding.
 """
 
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -101,6 +102,8 @@ def open_processes() -> Iterator[Processes]:
     finally:
         if not was_open and torch.distributed.is_initialized():
             # A trainer of transformers makes the state anew, so it may not be this one any more.
+            # Shards keep the group, and are part of cycles: those of the run that ends go first.
+            gc.collect()
             torch.distributed.destroy_process_group()
             PartialState._reset_state()
 

@@ -39,7 +39,7 @@ def is_opted_out(db: Session, *, user: str) -> bool:
 
 
 def refuse_opted_out(db: Session, pseudonym: str) -> None:
-    """Raise Forbidden where the end user of this pseudonym opted out."""
+    """Raise Forbidden where the person of this pseudonym opted out."""
     if _find_state(db, pseudonym) is ConsentState.WITHDRAWN:
         raise Forbidden(
             "This user opted out of giving feedback: nothing was stored; send none of theirs."

@@ -5,6 +5,7 @@ its slots is given; others who look at that moment pass over it. On SQLite a wri
 """
 
 import uuid
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -155,6 +156,19 @@ def skip_claim(
         *_is_about(*_sort_pair(interaction_id, other_interaction_id)),
     )
     return rater_id is not None and _skip(db, rater_id, items, utcnow())
+
+
+def holds_pair(
+    db: Session, queue_id: uuid.UUID, interaction_ids: Collection[uuid.UUID], *, actor: Actor
+) -> bool:
+    """Whether these completions are a pair that the queue asks about."""
+    require(actor, Permission.RATE)
+    if len(interaction_ids) != 2:
+        return False
+    item = sa.select(ITEM.c.id).where(
+        ITEM.c.queue_id == queue_id, *_is_about(*_sort_pair(*interaction_ids))
+    )
+    return db.scalar(item.limit(1)) is not None
 
 
 def release_expired(db: Session, queue_id: uuid.UUID, *, actor: Actor) -> int:

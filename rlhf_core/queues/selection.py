@@ -33,6 +33,8 @@ DOUBTFUL_SHARE, DIVERSE_SHARE = 5 / 9, 2 / 9
 """Of what known answers and repeats leave: half and a fifth of the whole. The rest is random."""
 MAX_POOL = 4_000
 """So many candidates are looked at for the most unlike ones."""
+MIN_PROMPTS, MAX_PROMPTS = 20, 500
+"""Prompts whose completions are read at a time: not each has two different ones."""
 MAX_GROUP = 4
 """Completions of one prompt that are paired with each other."""
 
@@ -75,22 +77,43 @@ def select_pairs(
     """Pairs of different completions of one prompt and context, both of which match.
 
     Of up to four completions each is paired with the next, in an order left to chance, so that all
-    of them are linked. The prompts come in an order left to chance too.
+    of them are linked. The prompts come in the order of their hashes, from a place left to chance:
+    only as many are read as the pairs need.
     """
     require(actor, Permission.READ_INTERACTIONS)
     rng = random.Random(seed)
+    limit = min(limit, MAX_ITEMS)
     among = matching(where)
+    prompt = Interaction.prompt_hash
     several = (
-        sa.select(Interaction.prompt_hash)
-        .where(Interaction.id.in_(among))
-        .group_by(Interaction.prompt_hash)
+        among.with_only_columns(prompt)
+        .group_by(prompt)
         .having(sa.func.count() > 1)
+        .order_by(prompt)
     )
+    start = f"{rng.getrandbits(128):032x}"
+    pairs: list[ChosenItem] = []
+    for part in (prompt >= start, prompt < start):
+        last = ""
+        while len(pairs) < limit:
+            number = min(max(limit - len(pairs), MIN_PROMPTS), MAX_PROMPTS)
+            hashes = list(db.scalars(several.where(part, prompt > last).limit(number)))
+            if not hashes:
+                break
+            pairs += _pair_up(db, among, hashes, rng)
+            last = hashes[-1]
+    return pairs[:limit]
+
+
+def _pair_up(
+    db: Session, among: sa.Select[uuid.UUID], hashes: list[str], rng: random.Random
+) -> list[ChosenItem]:
+    """The pairs of these prompts, those of one after another."""
     rows = db.execute(
-        sa.select(
+        among.with_only_columns(
             Interaction.id, Interaction.prompt_hash, Interaction.context, Interaction.completion
         )
-        .where(Interaction.id.in_(among), Interaction.prompt_hash.in_(several))
+        .where(Interaction.prompt_hash.in_(hashes))
         .order_by(Interaction.prompt_hash, Interaction.id)
     )
     groups: dict[tuple[str, str], dict[str, uuid.UUID]] = {}
@@ -105,9 +128,7 @@ def select_pairs(
         linked = rng.sample(ids, min(MAX_GROUP, len(ids)))
         for pair in itertools.pairwise(linked):
             pairs.append(ChosenItem(min(pair), max(pair), reason="random"))
-        if len(pairs) >= limit:
-            break
-    return pairs[: min(limit, MAX_ITEMS)]
+    return pairs
 
 
 def _mix(

@@ -140,10 +140,15 @@ def get_queue(
     return queue
 
 
-def list_assignable(db: Session, *, actor: Actor) -> list[Assignable]:
-    """Who can be assigned to a queue, by name."""
+def list_assignable(
+    db: Session, *, actor: Actor, also: Sequence[uuid.UUID] = ()
+) -> list[Assignable]:
+    """Who can be assigned to a queue, by name; `also` those of these accounts that are disabled."""
     require(actor, Permission.MANAGE_QUEUES)
-    query = sa.select(Account.id, Account.name, Account.role).where(Account.disabled_at.is_(None))
+    is_disabled = Account.disabled_at.is_not(None)
+    query = sa.select(Account.id, Account.name, Account.role, is_disabled).where(
+        ~is_disabled | Account.id.in_(also)
+    )
     return [Assignable(*row) for row in db.execute(query.order_by(Account.name))]
 
 
@@ -157,11 +162,12 @@ def set_queue(
 ) -> QueueView:
     """Change what raters are told, and who they are (nobody named: everyone).
 
+    Who was assigned before stays so where named, even if the account was disabled since.
     What a person holds who is not assigned any more is free at once; what they submit is kept.
     """
     require(actor, Permission.MANAGE_QUEUES)
     before = _load_one(db, queue_id)
-    check_assignees(db, assignee_ids)
+    check_assignees(db, list(set(assignee_ids) - set(before.assignee_ids)))
     db.execute(
         sa.update(RatingQueue)
         .where(RatingQueue.id == queue_id)

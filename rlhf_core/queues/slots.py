@@ -11,14 +11,22 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from rlhf_core.feedback.step_labels import WRONG
 from rlhf_core.store.base import UtcDateTime, table_of
-from rlhf_core.store.tables import Comparison, Feedback, RatingAssignment, RatingQueueItem
+from rlhf_core.store.tables import (
+    Comparison,
+    Feedback,
+    RatingAssignment,
+    RatingQueueItem,
+    ReasoningStep,
+)
 from rlhf_core.vocabulary import AssignmentState, QueueItemKind, QueueSubject
 
 ITEM = table_of(RatingQueueItem)
 SLOT = table_of(RatingAssignment)
 FEEDBACK = table_of(Feedback)
 COMPARISON = table_of(Comparison)
+STEP = table_of(ReasoningStep)
 
 RATER = sa.bindparam("rater", type_=sa.Uuid)
 NOW = sa.bindparam("now", type_=UtcDateTime)
@@ -34,8 +42,52 @@ def is_judged(subject: QueueSubject, rater: Any, occasion: Any) -> Condition:
     else:
         table = FEEDBACK
         about = [FEEDBACK.c.interaction_id == ITEM.c.interaction_id, *says_something(subject)]
-    own = [table.c.rater_id == rater, table.c.occasion == occasion, table.c.withdrawn_at.is_(None)]
-    return sa.select(sa.literal(1)).where(*about, *own).correlate_except(table).exists()
+    own = _standing_of(table, rater, occasion)
+    said = sa.select(sa.literal(1)).where(*about, *own).correlate_except(table).exists()
+    if subject is QueueSubject.STEPS:
+        return sa.and_(said, ~_lacks_a_label(rater, occasion))
+    return said
+
+
+def _standing_of(table: Any, rater: Any, occasion: Any) -> list[Condition]:
+    return [table.c.rater_id == rater, table.c.occasion == occasion, table.c.withdrawn_at.is_(None)]
+
+
+def _lacks_a_label(rater: Any, occasion: Any) -> Condition:
+    """Whether a step of `ITEM` that is not behind one labelled wrong has no label of the rater.
+
+    As `feedback.step_labels.are_steps_judged` asks.
+    """
+    step, earlier = STEP.alias("step"), STEP.alias("earlier_step")
+    label, wrong = FEEDBACK.alias("step_label"), FEEDBACK.alias("wrong_label")
+    is_labelled = (
+        sa.select(sa.literal(1))
+        .where(
+            label.c.step_id == step.c.id,
+            label.c.label.is_not(None),
+            *_standing_of(label, rater, occasion),
+        )
+        .correlate_except(label)
+        .exists()
+    )
+    is_behind_wrong = (
+        sa.select(sa.literal(1))
+        .select_from(earlier.join(wrong, wrong.c.step_id == earlier.c.id))
+        .where(
+            earlier.c.interaction_id == step.c.interaction_id,
+            earlier.c.position < step.c.position,
+            wrong.c.label == WRONG,
+            *_standing_of(wrong, rater, occasion),
+        )
+        .correlate_except(earlier, wrong)
+        .exists()
+    )
+    return (
+        sa.select(sa.literal(1))
+        .where(step.c.interaction_id == ITEM.c.interaction_id, ~is_labelled, ~is_behind_wrong)
+        .correlate_except(step)
+        .exists()
+    )
 
 
 def says_something(subject: QueueSubject) -> list[Condition]:
@@ -54,12 +106,19 @@ def is_comparison_of_item() -> Condition:
 
 
 def is_void(subject: QueueSubject, slot: Any = SLOT) -> Condition:
-    """Whether what was judged in this slot (of `ITEM`) was taken back."""
+    """Whether what was judged in this slot (of `ITEM`) was taken back, in part or wholly.
+
+    A finished slot whose feedback was erased with its row (`feedback_id` is NULL) stays finished.
+    """
     if subject is QueueSubject.COMPARISONS:
         return ~is_judged(subject, slot.c.rater_id, occasion_of_item())
-    withdrawn = FEEDBACK.c.withdrawn_at.is_not(None)
-    query = sa.select(sa.literal(1)).where(FEEDBACK.c.id == slot.c.feedback_id, withdrawn)
-    return query.correlate_except(FEEDBACK).exists()
+    if subject is QueueSubject.STEPS:
+        stands = is_judged(subject, slot.c.rater_id, occasion_of_item())
+    else:
+        own = [FEEDBACK.c.id == slot.c.feedback_id, FEEDBACK.c.withdrawn_at.is_(None)]
+        query = sa.select(sa.literal(1)).where(*own, *says_something(subject))
+        stands = query.correlate_except(FEEDBACK).exists()
+    return sa.and_(slot.c.feedback_id.is_not(None), ~stands)
 
 
 def occasion_of_item() -> sa.ColumnElement[int]:

@@ -74,6 +74,7 @@ class Assignable:
     account_id: uuid.UUID
     name: str
     role: Role
+    is_disabled: bool = False
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def test_rating_by_keys_with_undo_and_reload(
     page.reload()
     shows(page, order[3])
     expect(key_of(page, "thumb_N").locator("button")).to_have_attribute("kind", "primary")
-    expect(page.locator(".st-key-heading")).to_contain_text("4 of 8 rated")
+    expect(page.locator(".st-key-heading")).to_contain_text(re.compile(r"4 of \d+ rated"))
     press(page, "2")
     shows(page, order[4])
     press(page, "3")

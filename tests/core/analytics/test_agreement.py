@@ -10,7 +10,7 @@ from rlhf_core.queues.service import create_queue
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import Choice, QueueSubject
 from tests.builders import make_actor, make_feedback, make_interaction
-from tests.core.dataset.world import vote
+from tests.core.dataset.world import add_rater, vote
 
 SAID = [(5, 4, 4), (1, 2, None), (3, 3, 5), (4, None, None), (2, 2, 1)]
 
@@ -98,3 +98,17 @@ def test_comparisons_agree_whichever_side_was_left_and_by_model(store: Store) ->
         assert values_of(within[0]) == (1.0, 1.0, 1.0)  # which side is called first means nothing
         # of the models one was never chosen: there is nothing to disagree on
         assert values_of(within[1]) == (1.0, None, 1.0)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_who_stands_with_both_ways_round_of_a_pair_counts_once(store: Store) -> None:
+    with store.writing() as db:
+        left, right = (make_interaction(db, prompt="1?", model_name=m).id for m in ("ada", "bea"))
+        ann = add_rater(db, "ann")
+        vote(db, left, right, Choice.LEFT, rater_id=ann)
+        vote(db, right, left, Choice.LEFT, rater_id=ann)
+        assert compute_agreement(db, actor=SYSTEM) == []
+        vote(db, left, right, Choice.LEFT)
+        found = compute_agreement(db, actor=SYSTEM)
+    assert [values_of(one)[0] for one in found] == [1.0, 1.0]  # the first answer counts
+    assert [one.agreement.num_answers for one in found] == [2, 2]

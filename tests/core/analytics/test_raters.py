@@ -119,6 +119,22 @@ def test_known_answers_and_repeats_compare_verdicts(store: Store) -> None:
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_what_several_queues_know_counts_once_and_for_no_maker_of_one(store: Store) -> None:
+    with store.writing() as db:
+        ann, maker = make_raters(db, "ann", "maker")
+        item = make_interaction(db).id
+        make_gold_queue(db, item, {"rating": 1}, created_by=maker.account_id)
+        newest = make_gold_queue(db, item, {"rating": 5})
+        for rater in (ann, maker):
+            make_feedback(db, item, actor=rater, rating=5)
+        found = figures_of(db, "ann")
+        assert found.gold is not None
+        assert (found.num_gold, found.gold.value) == (1, 1.0)  # as the newest says
+        assert figures_of(db, "maker").num_gold == 0
+        assert figures_of(db, "maker", queue_id=newest).num_gold == 0
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_quality_needs_twenty_items_and_tells_the_guesser(store: Store) -> None:
     with store.writing() as db:
         ann, ben, cy, guesser = make_raters(db, "ann", "ben", "cy", "guesser")

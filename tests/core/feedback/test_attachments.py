@@ -1,4 +1,5 @@
 import io
+import threading
 import uuid
 import wave
 
@@ -21,14 +22,14 @@ from rlhf_core.vocabulary import Role
 from tests.builders import make_actor, make_feedback, make_interaction
 
 
-def recording(seconds: float = 0.5, rate: int = 16_000) -> bytes:
+def recording(seconds: float = 0.5, rate: int = 16_000, channels: int = 1) -> bytes:
     """A WAV file of silence."""
     out = io.BytesIO()
     with wave.open(out, "wb") as sound:
-        sound.setnchannels(1)
+        sound.setnchannels(channels)
         sound.setsampwidth(2)
         sound.setframerate(rate)
-        sound.writeframes(b"\0\0" * int(seconds * rate))
+        sound.writeframes(b"\0\0" * channels * int(seconds * rate))
     return out.getvalue()
 
 
@@ -42,6 +43,11 @@ def test_recording_is_known_by_its_bytes() -> None:
         check_recording(recording(0))
     with pytest.raises(InvalidInput, match="limit is 600 s"):
         check_recording(recording(601, rate=8_000))
+    for rate in (3_999, 384_001, 100_000_007):
+        with pytest.raises(InvalidInput, match=f"has {rate:,} samples a second"):
+            check_recording(recording(20 / rate, rate=rate))
+    with pytest.raises(InvalidInput, match="9 channels"):
+        check_recording(recording(channels=9))
     with pytest.raises(TooLarge, match="limit is 20,000,000"):
         check_recording(whole + b"\0" * attachments.MAX_VOICE_BYTES)
 
@@ -81,6 +87,27 @@ def test_voice_notes_are_added_and_removed_beside_a_rating(store: Store) -> None
         remove_voice_note(db, item, first, actor=actor)
         remove_voice_note(db, item, second, actor=actor)
         assert (mine().rating, mine().comment, mine().voice_notes) == (4, "clear", ())
+
+
+def test_recordings_of_two_tabs_at_once_are_both_kept(store: Store) -> None:
+    with store.writing() as db:
+        item, actor = make_interaction(db).id, make_actor(db)
+        make_feedback(db, item, actor=actor, rating=2)
+
+    def record_in_other_tab() -> None:
+        with store.writing() as db:
+            add_voice_note(db, item, recording(), actor=actor)
+
+    other_tab = threading.Thread(target=record_in_other_tab)
+    with store.writing() as db:
+        add_voice_note(db, item, recording(), actor=actor)
+        other_tab.start()
+        other_tab.join(0.5)  # it has read by then, unless it waits for this one
+    other_tab.join()
+    with store.reading() as db:
+        mine = get_interaction(db, item, actor=actor).my_feedback
+    assert mine is not None
+    assert len(mine.voice_notes) == 2
 
 
 def test_last_voice_note_removed_takes_the_empty_feedback_along(store: Store) -> None:

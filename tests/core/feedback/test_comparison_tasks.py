@@ -1,10 +1,13 @@
 import uuid
 from collections import Counter
+from collections.abc import Callable, Sequence
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from rlhf_core.errors import InvalidInput, NotFound
+from rlhf_core.feedback import comparison_tasks
 from rlhf_core.feedback.comparison_reasons import drop_unsent_reason, keep_unsent_reason
 from rlhf_core.feedback.comparison_tasks import (
     count_compared,
@@ -44,6 +47,50 @@ def test_every_completion_with_a_rival_is_compared_once_at_least(store: Store) -
         assert seen == wanted
         assert next_to_compare(db, actor=rater) is None
         assert next_to_compare(db, actor=make_actor(db)) is not None
+
+
+def statements_of(db: Session, work: Callable[[], object]) -> list[int]:
+    """How many parameters each statement of `work` has."""
+    sizes: list[int] = []
+
+    def note(_c: object, _d: object, _s: object, parameters: Sequence[object], *_: object) -> None:
+        sizes.append(len(parameters))
+
+    engine = db.get_bind()
+    sa.event.listen(engine, "before_cursor_execute", note)
+    try:
+        work()
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", note)
+    return sizes
+
+
+def test_prompt_with_very_many_completions_is_read_in_part_and_compared_to_the_end(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison_tasks, "MEMBERS_READ", 5)
+    with store.writing() as db:
+        rater = make_actor(db)
+        wanted = set(make_completions(db, 31)) | set(make_completions(db, 3, prompt="another"))
+        read = statements_of(db, lambda: next_to_compare(db, actor=rater))
+        assert max(read) < 31  # the texts, and how often each was compared
+        seen: set[uuid.UUID] = set()
+        while task := next_to_compare(db, actor=rater):
+            assert not seen.issuperset(task.shown_ids)
+            seen.update(task.shown_ids)
+            submit_best(db, task.shown_ids, task.shown_ids[0], LEFT, actor=rater)
+        assert seen == wanted
+
+
+@on_sqlite
+def test_texts_of_many_prompts_are_read_together(store: Store) -> None:
+    with store.writing() as db:
+        rater = make_actor(db)
+        for number in range(60):
+            for model in "ab":
+                make_interaction(db, prompt=f"{number}", completion="Equal.", model_name=model)
+        read = statements_of(db, lambda: next_to_compare(db, actor=rater))
+    assert len(read) < 30
 
 
 @on_sqlite

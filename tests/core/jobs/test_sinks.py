@@ -53,7 +53,7 @@ def test_event_file_holds_a_version_then_a_record_a_step(tmp_path: Path) -> None
 
 def test_second_attempt_says_from_where_on_the_first_does_not_count(tmp_path: Path) -> None:
     EventFile(tmp_path, restart_at=6).close()
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("events.out.tfevents.*")
     assert list(read_records(path))[1][9:] == b"\x10\x06\x3a\x02\x08\x01"
 
 

@@ -43,6 +43,7 @@ with open_processes() as processes:
     setup = prepare(make_prompts(), params=params, processes=processes, tracker=NoOpTracker())
     held = sum(part.numel() for part in setup.optimizer.masters.values())
     told["weights"] = processes.gather(held)
+    del setup  # its shards keep the group of processes, which must not outlive them
     for name, options in json.loads(sys.argv[4]).items():
         start = adapter if name == "adapter" else base
         report = train(start, folder / name, count_of("d"), held_out=count_of("e"),

@@ -30,7 +30,11 @@ def test_feedback_of_an_opted_out_end_user_is_refused_and_nothing_is_stored(stor
     with store.writing() as db:
         item = make_interaction(db, user="kim").id
         opt_out(db, actor=SYSTEM, user="kim")
-        for said in ({"rater_kind": "end_user"}, {"rater_kind": "end_user", "rater": "kim"}):
+        for said in (
+            {"rater_kind": "end_user"},
+            {"rater_kind": "end_user", "rater": "kim"},
+            {"rater": "kim"},  # said to be an expert's
+        ):
             with pytest.raises(Forbidden, match="opted out of giving feedback"):
                 make_feedback(db, item, thumb=1, **said)
         make_feedback(db, item, actor=make_actor(db), thumb=-1)  # an expert may still speak of it

@@ -12,7 +12,13 @@ from rlhf_core.clock import utcnow
 from rlhf_core.errors import Forbidden, InvalidInput, NotFound
 from rlhf_core.feedback.service import undo_last
 from rlhf_core.queues import leases
-from rlhf_core.queues.leases import claim_next, finish_claim, release_expired, skip_claim
+from rlhf_core.queues.leases import (
+    claim_next,
+    finish_claim,
+    holds_pair,
+    release_expired,
+    skip_claim,
+)
 from rlhf_core.queues.progress import count_progress
 from rlhf_core.queues.service import close_queue, create_queue
 from rlhf_core.queues.views import ChosenItem, Claim, QueueView
@@ -20,6 +26,7 @@ from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Comparison, Feedback, Rater, RatingAssignment
 from rlhf_core.vocabulary import AssignmentState, Choice, QueueItemKind, QueueSubject
 from tests.builders import make_actor, make_feedback, make_interaction
+from tests.core.feedback.pairs import make_completions
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -173,6 +180,24 @@ def test_a_judgement_taken_back_waits_for_its_rater_and_then_for_all(store: Stor
         assert not judge(db, queue, ann, item)
 
 
+@on_sqlite
+def test_a_rating_taken_back_from_an_aspect_that_stays_opens_the_item_again(store: Store) -> None:
+    with store.writing() as db:
+        queue, (item,) = make_queue(db, 1)
+        ann = make_actor(db)
+        given(db, queue, ann)
+        make_feedback(db, item, actor=ann, aspects={"tone": 2})
+        judge(db, queue, ann, item, rating=4)
+        assert count_progress(db, queue, actor=ann).num_done == 1
+        undo_last(db, actor=ann)
+        assert db.scalars(sa.select(Feedback.withdrawn_at)).all() == [None]
+        assert count_progress(db, queue, actor=ann).num_done == 0
+        assert given(db, queue, ann) == item
+        judge(db, queue, ann, item, rating=4)
+        db.execute(sa.update(RatingAssignment).values(feedback_id=None))  # the row was erased
+        assert count_progress(db, queue, actor=ann).num_done == 1
+
+
 def test_a_known_answer_goes_to_every_rater_and_a_blind_queue_does_not_say_so(store: Store) -> None:
     with store.writing() as db:
         item = make_interaction(db).id
@@ -235,6 +260,29 @@ def test_a_queue_of_steps_is_done_by_labels_and_not_by_ratings(store: Store) -> 
         assert count_progress(db, queue, actor=ann).num_done == 1
 
 
+def test_steps_are_done_when_all_up_to_the_first_wrong_one_are_labelled(store: Store) -> None:
+    with store.writing() as db:
+        item = make_interaction(db, steps=3).id
+        queue = create_queue(
+            db, actor=SYSTEM, name="q", interaction_ids=[item], subject=QueueSubject.STEPS
+        )
+        ann, ben = make_actor(db), make_actor(db)
+        assert given(db, queue, ann) == item
+        make_feedback(db, item, actor=ann, step=0, label=1)
+        assert skip_claim(db, actor=ann, queue_id=queue.id, interaction_id=item)
+        assert given(db, queue, ann) == item  # half of it is no judgement
+        last = make_feedback(db, item, actor=ann, step=1, label=1)
+        judge(db, queue, ann, item, step=1, label=-1)
+        assert count_progress(db, queue, actor=ann).num_done == 1
+        assert claim_next(db, queue.id, actor=ann) is None
+        undo_last(db, actor=ann)  # the second step is right again, and the third has no label
+        assert db.get_one(Feedback, last.id).label == 1
+        assert count_progress(db, queue, actor=ann).num_done == 0
+        assert given(db, queue, ann) == item
+        make_feedback(db, item, actor=ben, step=0, label=-1)
+        assert claim_next(db, queue.id, actor=ben) is None
+
+
 def compare(db: Session, actor: Actor, left: uuid.UUID, right: uuid.UUID) -> uuid.UUID:
     rater = db.scalars(sa.select(Rater.id).where(Rater.account_id == actor.account_id)).one()
     number = uuid.uuid4()
@@ -290,3 +338,19 @@ def test_what_cannot_be_finished_is_refused_with_a_sentence(store: Store) -> Non
             finish_claim(db, actor=ann, queue_id=uuid.uuid4(), interaction_id=item)
         close_queue(db, queue.id, actor=SYSTEM)
         assert judge(db, queue, ann, item)  # what comes late is kept
+
+
+@on_sqlite
+def test_queue_holds_its_pairs_and_nothing_else(store: Store) -> None:
+    with store.writing() as db:
+        one, two, three = make_completions(db, 3)
+        queue = create_queue(
+            db, actor=SYSTEM, name="q", pairs=[(one, two)], subject=QueueSubject.COMPARISONS
+        )
+        actor = make_actor(db)
+        for asked, is_held in (
+            ((one, two), True), ((two, one), True), ((one, three), False),
+            ((one, two, three), False), ((one,), False),
+        ):  # fmt: skip
+            assert holds_pair(db, queue.id, asked, actor=actor) is is_held
+        assert not holds_pair(db, uuid.uuid4(), (one, two), actor=actor)

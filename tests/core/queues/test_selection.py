@@ -2,6 +2,7 @@
 
 import random
 import sqlite3
+import tracemalloc
 import uuid
 from collections import Counter
 from datetime import timedelta
@@ -15,6 +16,7 @@ from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.clock import utcnow
 from rlhf_core.config import get_settings
 from rlhf_core.encoder.cache import find_stored, make_key
+from rlhf_core.queues import selection
 from rlhf_core.queues.filters import QueueFilter, count_matching
 from rlhf_core.queues.selection import pick_unlike, select_items, select_pairs
 from rlhf_core.registry.scores import store_rewards
@@ -206,3 +208,27 @@ def test_pairs_are_of_one_prompt_and_of_different_answers(store: Store) -> None:
     assert len(set().union(*of_tea)) == 4
     assert len(set().union(*of_tea) & set(tea)) >= 3  # an equal answer may stand for one
     assert all(item.interaction_id < (item.other_interaction_id or 0) for item in pairs)
+
+
+@on_sqlite
+def test_a_few_pairs_of_many_prompts_read_few_completions(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection, "MIN_PROMPTS", 2)
+    size = 100_000
+    with store.writing() as db:
+        for number in range(60):
+            for letter in "ab":
+                make_interaction(db, prompt=f"Prompt {number}?", completion=letter * size)
+        where = QueueFilter(text="prompt")
+        tracemalloc.start()
+        few = select_pairs(db, actor=SYSTEM, where=where, limit=2, seed=1)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        again = select_pairs(db, actor=SYSTEM, where=where, limit=2, seed=1)
+        others = select_pairs(db, actor=SYSTEM, where=where, limit=2, seed=2)
+        every = select_pairs(db, actor=SYSTEM, where=where, limit=100)
+    assert peak < 30 * size  # all of them are 120
+    assert len(few) == 2
+    assert few == again != others
+    assert len({item.interaction_id for item in every}) == 60

@@ -38,6 +38,10 @@ def test_samples_are_read_on_one_scale_and_at_the_wanted_rate(width: int) -> Non
 def test_what_is_no_recording_is_refused() -> None:
     with pytest.raises(InvalidInput, match="no WAV file"):
         read_wave(b"no sound", 16_000)
+    with pytest.raises(InvalidInput, match="100,000,007 samples a second"):
+        read_wave(recording(100_000_007, 1e-6), 16_000)
+    with pytest.raises(InvalidInput, match="9 channels"):
+        read_wave(recording(channels=9), 16_000)
 
 
 def test_without_a_model_or_with_a_wrong_folder_a_sentence_says_so(tmp_path: Path) -> None:

@@ -10,12 +10,18 @@ from alembic.migration import MigrationContext
 
 from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.errors import Conflict, InvalidInput
+from rlhf_core.feedback.comparisons import submit_comparison
+from rlhf_core.feedback.drafts import PreferenceDraft
+from rlhf_core.queues.leases import claim_next
+from rlhf_core.queues.service import create_queue
 from rlhf_core.registry.evaluations import list_evaluations, record_evaluation
 from rlhf_core.registry.service import get_version
 from rlhf_core.store import migrate
 from rlhf_core.store.base import Base
 from rlhf_core.store.engine import Store
-from rlhf_core.store.tables import Interaction
+from rlhf_core.store.tables import Comparison, Interaction
+from rlhf_core.vocabulary import Choice, QueueSubject, Role
+from tests.builders import make_actor, make_interaction
 from tests.core.registry.world import make_version
 from tests.learning.rated import add_interaction
 from tests.postgres_databases import postgres_url, run_on_server
@@ -53,6 +59,32 @@ def test_kinds_and_examinations_survive_the_way_down_and_up(store: Store) -> Non
         assert found == version
         assert list_evaluations(db, version.id, actor=SYSTEM)[0].metrics == {"auc": 0.7}
         assert db.scalar(sa.select(sa.func.count()).select_from(Interaction)) == 1
+
+
+def test_queue_of_pairs_goes_on_the_way_down_and_its_judgements_stay(store: Store) -> None:
+    with store.writing() as db:
+        rater = make_actor(db, Role.TRAINER)
+        pair = [make_interaction(db, prompt="Which?", completion=text).id for text in "ab"]
+        queue = create_queue(
+            db, actor=rater, name="pairs", pairs=[(pair[0], pair[1])],
+            subject=QueueSubject.COMPARISONS, assignee_ids=[rater.account_id],
+        )  # fmt: skip
+        assert claim_next(db, queue.id, actor=rater) is not None
+        submit_comparison(
+            db, pair[0], pair[1], PreferenceDraft(choice=Choice.LEFT), actor=rater,
+            queue_id=queue.id,
+        )  # fmt: skip
+    migrate.downgrade(store, "0003")
+    with store.engine.connect() as connection:
+        for table, count in (
+            ("rating_queues", 0), ("rating_queue_items", 0), ("rating_queue_members", 0),
+            ("rating_assignments", 0), ("comparisons", 1),
+        ):  # fmt: skip
+            found = connection.execute(sa.text(f"SELECT count(*) FROM {table}")).scalar()  # noqa: S608
+            assert found == count, table
+    migrate.upgrade(store)
+    with store.reading() as db:
+        assert db.scalars(sa.select(Comparison.queue_id)).one() is None
 
 
 def test_migrated_schema_equals_the_tables_in_code(store: Store) -> None:
