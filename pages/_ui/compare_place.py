@@ -7,6 +7,7 @@ dropped with a word: it would judge what nobody has read.
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 from pages._ui.guard import require_page
 from pages._ui.state import notify
 from rlhf_core.accounts.permissions import Actor, Permission
-from rlhf_core.errors import NotFound, RlhfError
+from rlhf_core.errors import Conflict, Forbidden, InvalidInput, NotFound, RlhfError
 from rlhf_core.feedback.comparison_reasons import drop_unsent_reason, keep_unsent_reason
 from rlhf_core.feedback.comparison_tasks import (
     ComparisonTask,
@@ -27,7 +28,7 @@ from rlhf_core.feedback.comparison_tasks import (
 from rlhf_core.feedback.comparisons import submit_best
 from rlhf_core.feedback.drafts import PreferenceDraft, explain
 from rlhf_core.feedback.service import UndoneComparison, undo_last
-from rlhf_core.queues.leases import claim_next, finish_claim, skip_claim
+from rlhf_core.queues.leases import claim_next, finish_claim, holds_pair, skip_claim
 from rlhf_core.queues.views import Claim, QueueView
 from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import Choice
@@ -45,7 +46,7 @@ Spot = tuple[tuple[uuid.UUID, ...], int]  # the completions by id, and the occas
 
 @dataclass(frozen=True)
 class Place:
-    """The completions on screen, and the queue that they are compared in."""
+    """The completions on screen, and the queue that they are compared in, if they are of one."""
 
     task: ComparisonTask
     queue: QueueView | None
@@ -66,14 +67,19 @@ class Place:
 def find_place(actor: Actor, queue: QueueView | None) -> Place | None:
     """The completions that the address names, so that a reload stays on them; else the next ones.
 
+    Completions that are no item of the queue (one came back to them) are compared outside of it,
+    blind: who writes the address must not choose whether the models show.
+
     Raises:
         NotFound: the address names none, or they are gone.
     """
-    is_blind = queue is None or queue.is_blind
     named = _named_spot()
     if named is not None:
         ids, occasion = named
         with get_store().reading() as db:
+            if queue is not None and not holds_pair(db, queue.id, ids, actor=actor):
+                queue = None
+            is_blind = queue is None or queue.is_blind
             task = get_task(db, ids, actor=actor, occasion=occasion, is_blind=is_blind)
         return Place(task, queue)
     if queue is None:
@@ -85,7 +91,7 @@ def find_place(actor: Actor, queue: QueueView | None) -> Place | None:
         if claim is None:
             return None
         ids, occasion = _spot_of(claim)
-        task = get_task(db, ids, actor=actor, occasion=occasion, is_blind=is_blind)
+        task = get_task(db, ids, actor=actor, occasion=occasion, is_blind=queue.is_blind)
         return Place(task, queue)
 
 
@@ -173,6 +179,9 @@ def go_on(place: Place) -> None:
     """Skip these completions, or leave those that were judged before; a callback."""
     if st.session_state.get(SHOWN) != place.spot:
         _too_early()
+        return
+    if place.queue is None and "queue" in st.query_params:
+        leave(place, None)  # what one came back to is not of the queue: go on in it
         return
     found: list[Spot | None] = []
 
@@ -277,15 +286,21 @@ def _seconds(place: Place) -> float | None:
 
 
 def _finish(db: Any, place: Place, actor: Actor) -> Spot | None:
-    """Count the pair as done in its queue, and take the next one of it; None outside of queues."""
+    """Count the pair as done in its queue, and take the next one of it; None outside of queues.
+
+    A queue that was closed or given to others meanwhile never costs the judgement.
+    """
     if place.queue is None:
         return None
     one, other = place.spot[0]
-    finish_claim(
-        db, actor=actor, queue_id=place.queue.id, interaction_id=one, other_interaction_id=other
-    )
-    claim = claim_next(db, place.queue.id, actor=actor) if place.queue.is_open else None
-    return None if claim is None else _spot_of(claim)
+    with suppress(NotFound, Forbidden, InvalidInput):
+        finish_claim(
+            db, actor=actor, queue_id=place.queue.id, interaction_id=one, other_interaction_id=other
+        )
+    with suppress(NotFound, Forbidden, Conflict):
+        claim = claim_next(db, place.queue.id, actor=actor)
+        return None if claim is None else _spot_of(claim)
+    return None
 
 
 def _find_next(db: Any, place: Place, actor: Actor) -> Spot | None:

@@ -53,6 +53,7 @@ def is_asking() -> bool:
 
 def draw_keys(dispute: Dispute, place: int, num_all: int) -> None:
     """The answers, excluding, and the ways to the items before and behind."""
+    _forget_other(dispute)
     standing = dispute.standing
     suffix = (dispute.step or dispute.interaction).id.hex
     with st.container(horizontal=True, gap="small", key="keys", vertical_alignment="center"):
@@ -97,8 +98,7 @@ def _ask(
 ) -> None:
     standing = dispute.standing
     question = {
-        "interaction_id": dispute.interaction.id,
-        "step_id": None if dispute.step is None else dispute.step.id,
+        **_names(dispute),
         "decision": decision,
         "replaces": None if standing is None else standing.id,
         **said,
@@ -106,8 +106,22 @@ def _ask(
     st.session_state[_QUESTION] = (name, place, question)
 
 
+def _names(dispute: Dispute) -> dict[str, Any]:
+    return {
+        "interaction_id": dispute.interaction.id,
+        "step_id": None if dispute.step is None else dispute.step.id,
+    }
+
+
 def _forget() -> None:
     st.session_state.pop(_QUESTION, None)
+
+
+def _forget_other(dispute: Dispute) -> None:
+    """Drop a question about another dispute: the browser went back, or the list moved on."""
+    _, _, question = st.session_state.get(_QUESTION, (None, None, None))
+    if question is not None and not _names(dispute).items() <= question.items():
+        _forget()
 
 
 def ask_reason() -> None:

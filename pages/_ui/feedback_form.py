@@ -20,7 +20,6 @@ from pages._ui.rating_texts import keep_texts, typed_texts
 from pages._ui.state import notify
 from rlhf_core.accounts.permissions import Permission
 from rlhf_core.errors import RlhfError
-from rlhf_core.feedback.step_labels import are_steps_judged
 from rlhf_core.feedback.undo import UndoneFeedback, undo_last
 from rlhf_core.feedback.unsent import keep_withdrawn_texts
 from rlhf_core.feedback.views import find_spot
@@ -45,13 +44,9 @@ def draw_keys(place: Place | None) -> None:
                       args=(place,))  # fmt: skip
             st.button("Undo", key="undo", shortcut="U", on_click=_undo)
             if place is not None:
-                st.button(_name_next(place), key=f"next_{suffix}", shortcut="Right",
-                          on_click=_go_on, args=(place,))  # fmt: skip
-
-
-def _name_next(place: Place) -> str:
-    is_judged = are_steps_judged(place.item) if place.is_about_steps else place.item.is_rated
-    return "Next" if is_judged else "Skip"
+                name = "Next" if place.is_judged else "Skip"
+                st.button(name, key=f"next_{suffix}", shortcut="Right", on_click=_go_on,
+                          args=(place,))  # fmt: skip
 
 
 def _row(key: str) -> Any:

@@ -17,6 +17,7 @@ from pages._ui.history_list import (
 )
 from pages._ui.interaction_view import draw_text
 from pages._ui.messages import plain, reporting, show_error
+from pages._ui.rating_place import forget_left
 from pages._ui.state import notify
 from rlhf_core.accounts.permissions import Actor, Permission
 from rlhf_core.errors import Forbidden, RlhfError
@@ -136,6 +137,7 @@ def _draw_form(entry: HistoryEntry) -> None:
             )
         is_pair = entry.subject is Subject.COMPARISON
         ids = [entry.interaction_id, entry.other_interaction_id]
+        forget_left()  # the link means the item that it names
         where = {"item": ".".join(str(one) for one in ids if one is not None)}
         if entry.occasion:
             where["occasion"] = str(entry.occasion)

@@ -8,7 +8,7 @@ from pages._ui.messages import reporting, show_error
 from pages._ui.queue_filter import ask_filter, read_matching, read_num_matching, show_matches
 from pages._ui.state import notify
 from rlhf_core.accounts.permissions import Actor, Permission
-from rlhf_core.errors import RlhfError
+from rlhf_core.errors import Conflict, RlhfError
 from rlhf_core.feedback.drafts import MAX_COMMENT_CHARS, FeedbackDraft, explain
 from rlhf_core.feedback.undo import UndoneFeedback, undo_last
 from rlhf_core.queues.bulk import MAX_BULK, BulkPreview, preview_bulk, rate_in_bulk
@@ -45,8 +45,7 @@ def show_bulk(actor: Actor) -> None:
     comment = st.text_input(
         "Comment", key="bulk_comment", max_chars=MAX_COMMENT_CHARS, placeholder="the same for all"
     )
-    said = {"rating": rating, "thumb": thumb, "comment": (comment or "").strip() or None}
-    given = {name: value for name, value in said.items() if value is not None}
+    given = _collect(rating, thumb, comment)
     _draw_failure()
     with reporting(), st.container(horizontal=True, vertical_alignment="center"):
         preview = _preview(actor, ticked, given)
@@ -61,6 +60,12 @@ def show_bulk(actor: Actor) -> None:
         )
         _draw_undo()
     st.caption(_say(preview, len(ticked), bool(given)))
+
+
+def _collect(rating: int | None, thumb: int | None, comment: str | None) -> dict[str, object]:
+    """What is said of all, as the fields of a draft."""
+    said = {"rating": rating, "thumb": thumb, "comment": (comment or "").strip() or None}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _preview(actor: Actor, ticked: list[Match], given: dict[str, object]) -> BulkPreview | None:
@@ -104,8 +109,17 @@ def _draw_failure() -> None:
 
 
 def _apply(ids: tuple[object, ...], given: dict[str, object]) -> None:
-    """Store them all; a callback, which asks again who is signed in."""
+    """Store them all; a callback, which asks again who is signed in.
+
+    What was typed or chosen in the moment of the click was not in the preview: it is shown first.
+    """
     actor = require_page(Permission.RATE)
+    fields = ("bulk_rating", "bulk_thumb", "bulk_comment")
+    if given != _collect(*(st.session_state.get(name) for name in fields)):
+        st.session_state[FAILURE] = Conflict(
+            "Nothing was rated: what you say was changed after the preview. Look at it, and rate."
+        )
+        return
     try:
         with get_store().writing() as db:
             rate_in_bulk(db, actor=actor, interaction_ids=ids, draft=FeedbackDraft(**given))  # type: ignore[arg-type]

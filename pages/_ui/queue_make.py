@@ -137,11 +137,12 @@ def _make(
 ) -> None:
     """Choose, store, and show the new queue."""
     seed = secrets.randbits(32)
-    with get_store().writing() as db:
+    with get_store().reading() as db:  # it may take a while: nobody's writing waits for it
         if where.subject is QueueSubject.COMPARISONS:
             items = select_pairs(db, actor=actor, where=where, limit=size, seed=seed)
         else:
             items = select_items(db, actor=actor, where=where, limit=size, order=order, seed=seed)
+    with get_store().writing() as db:
         queue = create_queue(
             db, actor=actor, name=name, items=items, order=order, filters=where.to_json(),
             **rest,  # type: ignore[arg-type]

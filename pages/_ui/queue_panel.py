@@ -22,7 +22,7 @@ from rlhf_core.queues.service import (
     reopen_queue,
     set_queue,
 )
-from rlhf_core.queues.views import QueueView
+from rlhf_core.queues.views import Assignable, QueueView
 from rlhf_core.store.engine import get_store
 
 
@@ -103,7 +103,8 @@ def _show_raters(raters: list[RaterProgress]) -> None:
 
 def _ask_changes(actor: Actor, queue: QueueView) -> None:
     with get_store().reading() as db:
-        people = {one.account_id: one for one in list_assignable(db, actor=actor)}
+        found = list_assignable(db, actor=actor, also=queue.assignee_ids)
+    people = {one.account_id: one for one in found}
     with st.form("queue_set", border=True):
         instructions = st.text_area(
             "Instructions", value=queue.instructions or "", max_chars=2_000, height=80,
@@ -112,7 +113,7 @@ def _ask_changes(actor: Actor, queue: QueueView) -> None:
         assignees = st.multiselect(
             "Raters", list(people), placeholder="Everyone",
             default=[one for one in queue.assignee_ids if one in people],
-            format_func=lambda one: f"{people[one].name} ({people[one].role.value})",
+            format_func=lambda one: _name(people[one]),
             key=f"set_assignees_{queue.id.hex}",
         )  # fmt: skip
         is_asked = st.form_submit_button("Save", icon=":material/save:", key="queue_save")
@@ -124,6 +125,11 @@ def _ask_changes(actor: Actor, queue: QueueView) -> None:
                 )
             notify("Saved")
             st.rerun()
+
+
+def _name(person: Assignable) -> str:
+    state = "disabled" if person.is_disabled else person.role.value
+    return f"{person.name} ({state})"
 
 
 def _show_end(queue: QueueView) -> None:

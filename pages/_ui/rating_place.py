@@ -22,7 +22,9 @@ from rlhf_core.accounts.permissions import Actor, Permission
 from rlhf_core.errors import Conflict, Forbidden, InvalidInput, NotFound, RlhfError
 from rlhf_core.feedback.assignment import next_to_rate
 from rlhf_core.feedback.drafts import FeedbackDraft, explain
+from rlhf_core.feedback.raters import lock_own_rater
 from rlhf_core.feedback.service import StoredFeedback, submit_feedback
+from rlhf_core.feedback.step_labels import are_steps_judged
 from rlhf_core.feedback.unsent import drop_unsent
 from rlhf_core.feedback.views import InteractionView, MyFeedback, get_interaction
 from rlhf_core.queues.leases import claim_next, finish_claim
@@ -31,8 +33,10 @@ from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import QueueSubject
 
 SHOWN = "rating_shown"  # (item, occasion) on screen; None while another one is on its way
-LEFT = "rating_left"  # the item that was left last ...
+LEFT = "rating_left"  # the item that was left last, and when ...
 HEADED = "rating_headed"  # ... and the one shown after it (None: to be found)
+MOVED = "rating_moved"  # this run wrote the address itself: it is not what the browser sent
+LATE_S = 5.0  # so far behind may a browser be
 SEEN_AT = "rating_seen_at"
 TRAIL = "rating_trail"
 FAILURE = "rating_failure"
@@ -60,6 +64,11 @@ class Place:
         return self.queue is not None and self.queue.subject is QueueSubject.STEPS
 
     @property
+    def is_judged(self) -> bool:
+        """Whether the rater gave the judgement that is asked for."""
+        return are_steps_judged(self.item) if self.is_about_steps else self.item.is_rated
+
+    @property
     def key(self) -> str:
         """What the keys of this item's widgets end in; another one after an undo."""
         item_id, occasion = self.spot
@@ -69,6 +78,7 @@ class Place:
 def find_place(actor: Actor, queue: QueueView | None) -> Place | None:
     """The item that the address names, so that a reload stays on it; else the next to rate."""
     wanted = st.query_params.get("item")
+    has_moved = st.session_state.pop(MOVED, False)
     if wanted is not None:
         try:
             occasion = int(st.query_params.get("occasion", 0))
@@ -76,8 +86,11 @@ def find_place(actor: Actor, queue: QueueView | None) -> Place | None:
         except ValueError:
             raise NotFound("The address names no item; it may be cut off.") from None
         spot: Spot | None = item_id, occasion
-        if spot == st.session_state.get(LEFT):  # sent before the browser knew the new address
-            spot = st.session_state.get(HEADED)
+        left, left_at = st.session_state.get(LEFT, (None, 0.0))
+        if spot == left and time.monotonic() - left_at < LATE_S:
+            spot = st.session_state.get(HEADED)  # sent before the browser knew the new address
+        elif spot == st.session_state.get(HEADED) and not has_moved:
+            forget_left()  # it knows: from now on it means what it names, after "Back" too
     else:
         spot = None
     if spot is not None:
@@ -110,8 +123,13 @@ def note_shown(place: Place | None) -> None:
 
 def point_to(spot: Spot | None) -> None:
     """Let the address name an item; None: the next to rate."""
-    st.session_state.pop(LEFT, None)
+    forget_left()
     _write_address(spot)
+
+
+def forget_left() -> None:
+    """Take the address at its word: it was not sent by a browser that is behind."""
+    st.session_state.pop(LEFT, None)
 
 
 def _write_address(spot: Spot | None) -> None:
@@ -142,11 +160,13 @@ def draw_failure() -> None:
 def change(work: Callable[[Any, Actor], None]) -> bool:
     """Do `work` in a transaction of the person signed in; whether that went well.
 
-    Else the reason is kept for `draw_failure`, and nothing that was typed is lost.
+    Else the reason is kept for `draw_failure`, and nothing that was typed is lost. Of two tabs of
+    a person at once one waits for the other, and so reads what that wrote.
     """
     actor = require_page(Permission.RATE)
     try:
         with get_store().writing() as db:
+            lock_own_rater(db, actor=actor)  # first of all locks, as in leasing
             work(db, actor)
     except ValidationError as error:
         st.session_state[FAILURE] = explain(error)
@@ -224,19 +244,25 @@ def leave(place: Place, to: Spot | None) -> None:
     st.session_state.setdefault(TRAIL, []).append(place.spot)
     st.session_state[SHOWN] = None
     point_to(to)
-    st.session_state[LEFT], st.session_state[HEADED] = place.spot, to
+    st.session_state[LEFT] = place.spot, time.monotonic()
+    st.session_state[HEADED], st.session_state[MOVED] = to, True
 
 
 def find_next(place: Place) -> Spot | None:
-    """The item after this one, which is given back where it is not judged. Raises RlhfError."""
+    """The item after this one, which is given back, or counted where it is judged.
+
+    Raises RlhfError.
+    """
     actor = require_page(Permission.RATE)
     if place.queue is None:
         with get_store().reading() as db:
             found = next_to_rate(db, actor=actor, after=place.item.id)
         return None if found is None else (found.id, 0)
     with get_store().writing() as db:
-        left = None if place.item.is_rated else place.item.id
-        claim = claim_next(db, place.queue.id, actor=actor, after=left)
+        if place.is_judged:  # perhaps elsewhere: a lease on it would come back for ever
+            mine = None if place.is_about_steps else place.item.my_feedback
+            return finish(db, place, actor, mine and mine.id)
+        claim = claim_next(db, place.queue.id, actor=actor, after=place.item.id)
     return None if claim is None else (claim.interaction_id, claim.occasion)
 
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import streamlit as st
 
+from pages._ui.guard import require_page
 from pages._ui.interaction_view import draw_text
 from pages._ui.messages import reporting
 from pages._ui.rating_guard import FOCUS
 from pages._ui.rating_place import FAILURE, Place, change
 from pages._ui.state import notify
-from rlhf_core.accounts.permissions import Actor
+from rlhf_core.accounts.permissions import Actor, Permission
 from rlhf_core.config import get_settings
 from rlhf_core.errors import RlhfError
 from rlhf_core.feedback.attachments import (
@@ -67,7 +68,7 @@ def _draw_note(place: Place, note: VoiceNoteView, actor: Actor) -> None:
     with st.container(horizontal=True, gap="xsmall"):
         if not sound.transcript and get_settings().speech_model:
             st.button("Write down", key=f"transcribe_{note.id.hex}", type="tertiary",
-                      on_click=_transcribe_again, args=(note.id, sound.content, actor))  # fmt: skip
+                      on_click=_transcribe_again, args=(note.id, sound.content))  # fmt: skip
         st.button("Remove", key=f"voice_remove_{note.id.hex}", type="tertiary", on_click=_remove,
                   args=(place, note.id))  # fmt: skip
 
@@ -114,7 +115,9 @@ def _remove(place: Place, note_id: uuid.UUID) -> None:
         notify("Voice note removed")
 
 
-def _transcribe_again(note_id: uuid.UUID, content: bytes, actor: Actor) -> None:
+def _transcribe_again(note_id: uuid.UUID, content: bytes) -> None:
+    """A callback: it asks again who is signed in."""
+    actor = require_page(Permission.RATE)
     try:
         _transcribe(note_id, actor, content)
     except RlhfError as error:

@@ -26,10 +26,13 @@ from rlhf_core.vocabulary import QueueSubject
 
 
 def forget_address() -> None:
-    """Forget what the address names and what is not there any more; a callback."""
+    """Forget what the address names and what is not there any more, or others'; a callback."""
     st.query_params.pop("item", None)
+    actor = require_page(Permission.RATE)
     try:
-        find_queue(require_page(Permission.RATE))
+        queue = find_queue(actor)
+        if queue is not None and not queue.is_for(actor):
+            leave_queue()
     except RlhfError:
         leave_queue()
 

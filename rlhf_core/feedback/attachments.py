@@ -16,7 +16,7 @@ from rlhf_core.accounts.permissions import Actor, Permission, require
 from rlhf_core.clock import new_id, utcnow
 from rlhf_core.errors import Forbidden, InvalidInput, NotFound, TooLarge
 from rlhf_core.feedback.drafts import VOICE_NOTES, FeedbackDraft
-from rlhf_core.feedback.raters import account_pseudonym
+from rlhf_core.feedback.raters import account_pseudonym, lock_own_rater
 from rlhf_core.feedback.service import submit_feedback
 from rlhf_core.feedback.views import MyFeedback, get_interaction
 from rlhf_core.store.tables import Attachment, Feedback, Rater
@@ -25,6 +25,8 @@ WAV = "audio/wav"
 MAX_VOICE_BYTES = 20_000_000
 MAX_VOICE_S = 600.0
 MAX_VOICE_NOTES = 20
+MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 384_000
+MAX_CHANNELS = 8
 MAX_TRANSCRIPT_CHARS = 20_000
 
 
@@ -43,7 +45,8 @@ def check_recording(content: bytes) -> float:
     """The length in seconds of a WAV recording (PCM), read from its bytes, not from its name.
 
     Raises:
-        InvalidInput: it is no such recording, is empty, or lasts longer than `MAX_VOICE_S`.
+        InvalidInput: it is no such recording, is empty, or lasts longer than `MAX_VOICE_S`; or no
+            recorder has its sample rate or so many channels.
         TooLarge: it has more than `MAX_VOICE_BYTES` bytes.
     """
     if len(content) > MAX_VOICE_BYTES:
@@ -54,6 +57,7 @@ def check_recording(content: bytes) -> float:
         )
     try:
         with wave.open(io.BytesIO(content)) as sound:
+            check_format(sound)
             frame_bytes = sound.getnchannels() * sound.getsampwidth()
             num_frames = len(sound.readframes(sound.getnframes())) // frame_bytes
             duration_s = float(num_frames / sound.getframerate())
@@ -73,6 +77,28 @@ def check_recording(content: bytes) -> float:
     return duration_s
 
 
+def check_format(sound: wave.Wave_read) -> None:
+    """Refuse what no recorder writes: brought to a usual rate, it would take all memory.
+
+    Raises:
+        InvalidInput: a sample rate outside `MIN_RATE_HZ` to `MAX_RATE_HZ`, or more than
+            `MAX_CHANNELS` channels.
+    """
+    rate, channels = sound.getframerate(), sound.getnchannels()
+    if not MIN_RATE_HZ <= rate <= MAX_RATE_HZ:
+        raise InvalidInput(
+            f"The recording has {rate:,} samples a second, from {MIN_RATE_HZ:,} to "
+            f"{MAX_RATE_HZ:,} are possible: record it again.",
+            field="voice_note",
+        )
+    if channels > MAX_CHANNELS:
+        raise InvalidInput(
+            f"The recording has {channels:,} channels, the limit is {MAX_CHANNELS}: record it "
+            "with fewer.",
+            field="voice_note",
+        )
+
+
 def add_voice_note(
     db: Session, interaction_id: uuid.UUID, content: bytes, *, actor: Actor, occasion: int = 0
 ) -> uuid.UUID:
@@ -84,6 +110,7 @@ def add_voice_note(
     """
     require(actor, Permission.RATE)
     check_recording(content)
+    lock_own_rater(db, actor=actor)
     mine = _find_mine(db, interaction_id, actor, occasion)
     names = _names(mine)
     if len(names) >= MAX_VOICE_NOTES:
@@ -112,6 +139,7 @@ def remove_voice_note(
 ) -> None:
     """Take a recording off the actor's feedback; undo brings it back. Twice is once."""
     require(actor, Permission.RATE)
+    lock_own_rater(db, actor=actor)
     mine = _find_mine(db, interaction_id, actor, occasion)
     names = _names(mine)
     if str(note_id) in names:

@@ -9,10 +9,9 @@ Prompts are walked through in the order of their hashes, which has nothing to do
 import random
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import groupby
 from typing import Any
 
 import sqlalchemy as sa
@@ -28,6 +27,8 @@ from rlhf_core.store.tables import Interaction, ReasoningStep
 from rlhf_core.vocabulary import Choice
 
 PROMPTS_A_WINDOW = 100
+MEMBERS_READ = 50  # of one prompt, and as many that the rater compared
+GROUPS_A_READ = 20
 NOBODY = uuid.UUID(int=0)
 LEFT, RIGHT = COMPARISON.c.left_interaction_id, COMPARISON.c.right_interaction_id
 
@@ -85,7 +86,9 @@ def next_to_compare(
 
     Every completion that shares its prompt and context with another one is compared once at least.
     Looked for is from the prompt of `after` on (which itself is passed over), else of the actor's
-    last comparison; among the next hundred prompts first those that others compared least.
+    last comparison; among the next hundred prompts first those that others compared least. Of a
+    prompt with more than `MEMBERS_READ` completions left, so many neighbours are looked at, from a
+    place left to chance.
     """
     require(actor, Permission.RATE)
     if not 2 <= most <= MAX_SIDES:
@@ -240,82 +243,113 @@ def _prompt_hash_of(db: Session, interaction_id: uuid.UUID) -> str:
     return db.scalar(query) or ""
 
 
-def _windows(db: Session, first: str, last: str | None) -> Iterator[list[str]]:
-    """Hashes of prompts that have several interactions, from `first` to `last` (both with)."""
+def _windows(db: Session, first: str, last: str | None) -> Iterator[dict[str, int]]:
+    """Prompts with several interactions by hash, and how many, from `first` to `last` (with)."""
     start = first
     while True:
-        query = sa.select(Interaction.prompt_hash).where(Interaction.prompt_hash >= start)
+        query = sa.select(Interaction.prompt_hash, sa.func.count()).where(
+            Interaction.prompt_hash >= start
+        )
         if last is not None:
             query = query.where(Interaction.prompt_hash <= last)
-        window = list(
-            db.scalars(
-                query.group_by(Interaction.prompt_hash)
-                .having(sa.func.count() > 1)
-                .order_by(Interaction.prompt_hash)
-                .limit(PROMPTS_A_WINDOW)
-            )
+        rows = db.execute(
+            query.group_by(Interaction.prompt_hash)
+            .having(sa.func.count() > 1)
+            .order_by(Interaction.prompt_hash)
+            .limit(PROMPTS_A_WINDOW)
         )
+        window = {prompt: number for prompt, number in rows}
         if not window:
             return
         yield window
-        start = f"{window[-1]}0"  # right behind it: all hashes are of one length
+        start = f"{[*window][-1]}0"  # right behind it: all hashes are of one length
 
 
 def _find_in_window(
     db: Session,
-    window: Sequence[str],
+    window: Mapping[str, int],
     rater_id: uuid.UUID,
     skip: frozenset[uuid.UUID],
     most: int,
 ) -> list[uuid.UUID] | None:
     """The completions to compare, of the prompt that others compared least."""
-    rows = db.execute(
-        sa.select(Interaction.id, Interaction.prompt_hash, Interaction.context)
-        .where(Interaction.prompt_hash.in_(window))
-        .order_by(Interaction.prompt_hash, Interaction.id)
-    ).all()
-    groups: list[list[uuid.UUID]] = []
-    for _, members in groupby(rows, key=lambda row: row.prompt_hash):
-        by_context: dict[str, list[uuid.UUID]] = {}
-        for row in members:
-            by_context.setdefault(repr(row.context or []), []).append(row.id)
-        groups += [group for group in by_context.values() if len(group) > 1]
-    times, mine = _count_comparisons(db, window, rater_id)
-    unfinished = [group for group in groups if not mine.issuperset(group)]
+    mine = _find_compared(db, window, rater_id)
+    by_group: dict[tuple[str, str], list[uuid.UUID]] = {}
+    for row in _read_members(db, window, mine):
+        by_group.setdefault((row.prompt_hash, repr(row.context or [])), []).append(row.id)
+    groups = [group for group in by_group.values() if len(group) > 1]
+    unfinished = [group for group in groups if not mine.keys() >= set(group)]
+    times = _count_comparisons(db, [one for group in unfinished for one in group])
     unfinished.sort(key=lambda group: sum(times[one] for one in group) / len(group))
-    for group in unfinished:
-        chosen = _choose(db, group, times, mine, most)
-        if chosen and not (skip and skip.issuperset(chosen)):
-            return chosen
+    for start in range(0, len(unfinished), GROUPS_A_READ):
+        read = unfinished[start : start + GROUPS_A_READ]
+        texts = _read_texts(db, [one for group in read for one in group])
+        for group in read:
+            chosen = _choose(group, texts, times, mine, most)
+            if chosen and not (skip and skip.issuperset(chosen)):
+                return chosen
     return None
 
 
-def _count_comparisons(
-    db: Session, window: Sequence[str], rater_id: uuid.UUID
-) -> tuple[Counter[uuid.UUID], set[uuid.UUID]]:
-    """How often each completion of these prompts was compared, and which ones by this rater."""
-    times: Counter[uuid.UUID] = Counter()
-    mine: set[uuid.UUID] = set()
-    for row in db.execute(
-        sa.select(LEFT.label("left"), RIGHT.label("right"), COMPARISON.c.rater_id)
+def _find_compared(
+    db: Session, window: Mapping[str, int], rater_id: uuid.UUID
+) -> dict[uuid.UUID, str]:
+    """The completions of these prompts that the rater compared, and their prompts."""
+    rows = db.execute(
+        sa.select(LEFT.label("left"), RIGHT.label("right"), Interaction.prompt_hash)
         .join(Interaction, Interaction.id == LEFT)
         .where(
-            Interaction.prompt_hash.in_(window),
+            COMPARISON.c.rater_id == rater_id,
             COMPARISON.c.occasion == 0,
             COMPARISON.c.withdrawn_at.is_(None),
+            Interaction.prompt_hash.in_(window),
         )
-    ):
-        times.update((row.left, row.right))
-        if row.rater_id == rater_id:
-            mine |= {row.left, row.right}
-    return times, mine
+    )
+    return {one: row.prompt_hash for row in rows for one in (row.left, row.right)}
+
+
+def _read_members(
+    db: Session, window: Mapping[str, int], mine: Mapping[uuid.UUID, str]
+) -> list[Any]:
+    """The completions of the prompts, of those with very many a part; rows without their texts."""
+    query = sa.select(Interaction.id, Interaction.prompt_hash, Interaction.context)
+    small = [prompt for prompt, number in window.items() if number <= MEMBERS_READ]
+    rows = list(db.execute(query.where(Interaction.prompt_hash.in_(small))))
+    for prompt in window.keys() - set(small):
+        compared = [one for one, of in mine.items() if of == prompt]
+        num_left_out = window[prompt] - len(compared) - MEMBERS_READ
+        rows += db.execute(  # in no order: sorting would read all of them
+            query.where(Interaction.prompt_hash == prompt, Interaction.id.not_in(compared))
+            .offset(random.randint(0, max(0, num_left_out)))
+            .limit(MEMBERS_READ)
+        )
+        rows += db.execute(query.where(Interaction.id.in_(compared[-MEMBERS_READ:])))
+    return sorted(rows, key=lambda row: (row.prompt_hash, row.id))
+
+
+def _count_comparisons(db: Session, ids: Sequence[uuid.UUID]) -> Counter[uuid.UUID]:
+    """How often each of these completions was compared, by all raters."""
+    times: Counter[uuid.UUID] = Counter()
+    for side in (LEFT, RIGHT):
+        for one, number in db.execute(
+            sa.select(side, sa.func.count())
+            .where(side.in_(ids), COMPARISON.c.occasion == 0, COMPARISON.c.withdrawn_at.is_(None))
+            .group_by(side)
+        ):
+            times[one] += number
+    return times
+
+
+def _read_texts(db: Session, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
+    query = sa.select(Interaction.id, Interaction.completion).where(Interaction.id.in_(ids))
+    return {one: text.strip() for one, text in db.execute(query)}
 
 
 def _choose(
-    db: Session,
     group: Sequence[uuid.UUID],
+    texts: Mapping[uuid.UUID, str],
     times: Counter[uuid.UUID],
-    mine: set[uuid.UUID],
+    mine: Mapping[uuid.UUID, str],
     most: int,
 ) -> list[uuid.UUID] | None:
     """Those not compared yet, the least compared first; to a single one a compared one is added.
@@ -323,15 +357,10 @@ def _choose(
     Of equal texts one counts, and one that the rater compared stands for all; empty ones are left
     out: there is nothing to compare.
     """
-    rows = db.execute(
-        sa.select(Interaction.id, Interaction.completion)
-        .where(Interaction.id.in_(group))
-        .order_by(Interaction.id)
-    ).all()
     by_text: dict[str, uuid.UUID] = {}
-    for row in sorted(rows, key=lambda row: row.id not in mine):
-        if row.completion.strip():
-            by_text.setdefault(row.completion.strip(), row.id)
+    for one in sorted(group, key=lambda one: (one not in mine, one)):
+        if texts.get(one):
+            by_text.setdefault(texts[one], one)
     known = [one for one in by_text.values() if one in mine]
     new = sorted((one for one in by_text.values() if one not in mine), key=lambda i: (times[i], i))
     chosen = new[:most]

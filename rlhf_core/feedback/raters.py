@@ -53,6 +53,16 @@ def create_rater(
     return db.scalars(find).one()
 
 
+def lock_own_rater(db: Session, *, actor: Actor) -> None:
+    """Let one of two requests of the actor at once wait for the other, until it commits.
+
+    Before reading what is written back as a whole: without it the later one writes what it read,
+    and drops what the earlier one added. The actor's rater is made where it is missing.
+    """
+    rater_id = find_or_create_rater(db, external_id=None, rater_kind=RaterKind.SME, actor=actor)
+    db.execute(sa.select(Rater.id).where(Rater.id == rater_id).with_for_update(key_share=True))
+
+
 def find_rater(db: Session, *, actor: Actor) -> uuid.UUID | None:
     """The rater that is the actor's account; None before its first feedback."""
     return db.scalar(sa.select(Rater.id).where(Rater.pseudonym == account_pseudonym(actor)))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_core.errors import InvalidInput, Unavailable
+from rlhf_core.feedback.attachments import check_format
 from rlhf_core.pretrained import (
     first_line,
     quiet_transformers,
@@ -41,7 +42,7 @@ class SpeechModel:
 
         Raises:
             Unavailable: no model is configured, or it cannot be opened or fails.
-            InvalidInput: it is no such recording.
+            InvalidInput: it is no such recording, or no recorder has its rate or channels.
         """
         if not self._name:
             raise Unavailable(NOT_CONFIGURED)
@@ -100,6 +101,7 @@ def read_wave(content: bytes, rate: int) -> Any:
     kinds = {1: (np.uint8, 128.0, 128.0), 2: (np.int16, 0.0, 32_768.0), 4: (np.int32, 0.0, 2.0**31)}
     try:
         with wave.open(io.BytesIO(content)) as sound:
+            check_format(sound)
             kind, zero, scale = kinds[sound.getsampwidth()]
             own_rate, channels = sound.getframerate(), sound.getnchannels()
             raw = sound.readframes(sound.getnframes())

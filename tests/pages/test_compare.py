@@ -11,7 +11,8 @@ from streamlit.testing.v1 import AppTest
 
 from rlhf_core.accounts.permissions import SYSTEM, Actor
 from rlhf_core.config import SOURCE_ROOT
-from rlhf_core.queues.service import create_queue
+from rlhf_core.queues.service import close_queue, create_queue, set_queue
+from rlhf_core.queues.views import QueueView
 from rlhf_core.store.engine import Store, get_store
 from rlhf_core.store.tables import Comparison, Interaction, RatingAssignment
 from rlhf_core.vocabulary import Choice, QueueSubject, Role
@@ -61,6 +62,14 @@ def stored() -> list[Comparison]:
     with get_store().reading() as db:
         query = sa.select(Comparison).where(Comparison.withdrawn_at.is_(None))
         return list(db.scalars(query.order_by(Comparison.created_at)))
+
+
+def make_queue(pair: list[uuid.UUID], **fields: Any) -> QueueView:
+    with get_store().writing() as db:
+        return create_queue(
+            db, actor=SYSTEM, name="q", pairs=[(pair[0], pair[1])],
+            subject=QueueSubject.COMPARISONS, **fields,
+        )  # fmt: skip
 
 
 def toasts(page: AppTest) -> list[str]:
@@ -214,6 +223,73 @@ def test_model_is_shown_in_an_open_queue_only(
     assert ("secret-7b" in texts) is not is_blind
     press(page, "choice_1")
     assert stored()[0].is_blind is is_blind
+
+
+def test_address_does_not_make_a_pair_of_another_place_open(
+    store: Store, sign_in_as: SignIn
+) -> None:
+    sign_in_as(Role.RATER)
+    pair, other = make_pairs(2, model_name="secret-7b")
+    queue = make_queue(pair, is_blind=False)
+    page = open_page(queue=str(queue.id), item=".".join(map(str, other)))
+    assert shown(page) == other
+    assert "secret-7b" not in html.unescape(" ".join(text.value for text in page.markdown))
+    press(page, "choice_1")
+    assert [(row.is_blind, row.queue_id) for row in stored()] == [(True, None)]
+    assert shown(page) == pair
+
+
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_queue_closed_or_reassigned_meanwhile_keeps_a_late_choice(
+    store: Store, sign_in_as: SignIn, is_closed: bool
+) -> None:
+    sign_in_as(Role.RATER)
+    first, second = make_pairs(2)
+    with store.writing() as db:
+        queue = create_queue(
+            db, actor=SYSTEM, name="q", pairs=[(first[0], first[1]), (second[0], second[1])],
+            subject=QueueSubject.COMPARISONS,
+        )  # fmt: skip
+    page = open_page(queue=str(queue.id))
+    with store.writing() as db:
+        if is_closed:
+            close_queue(db, queue.id, actor=SYSTEM)
+        else:
+            other = make_actor(db)
+            assert other.account_id is not None
+            set_queue(
+                db, queue.id, actor=SYSTEM, instructions=None, assignee_ids=[other.account_id]
+            )
+    press(page, "choice_1")
+    assert [(row.choice, row.queue_id) for row in stored()] == [(Choice.LEFT, queue.id)]
+    press(page, "retry")
+    assert shown(page) == second
+
+
+@pytest.mark.parametrize("way", ["back_", "undo"])
+def test_three_of_another_place_are_judged_outside_of_the_queue(
+    store: Store, sign_in_as: SignIn, way: str
+) -> None:
+    sign_in_as(Role.RATER)
+    (pair,) = make_pairs(1)
+    with store.writing() as db:
+        three = make_completions(db, 3, prompt="Three?")
+    page = open_page(item=".".join(map(str, three)))
+    press(page, "choice_1")
+    queue = make_queue(pair)
+    page.query_params["queue"] = str(queue.id)
+    page.query_params.pop("item", None)
+    page.run()
+    assert shown(page) == pair
+    press(page, way)
+    assert shown(page) == three
+    press(page, "next_")  # goes on in the queue
+    assert shown(page) == pair
+    press(page, "back_")
+    assert shown(page) == three
+    press(page, "choice_2")
+    assert shown(page) == pair
+    assert [row.queue_id for row in stored()] == [None, None]
 
 
 def test_three_side_by_side_store_what_the_best_beats(store: Store, sign_in_as: SignIn) -> None:

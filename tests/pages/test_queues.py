@@ -10,9 +10,10 @@ from streamlit.testing.v1 import AppTest
 
 from pages._ui.messages import JOINER
 from rlhf_core.accounts.permissions import SYSTEM, Actor
+from rlhf_core.accounts.service import disable_account
 from rlhf_core.config import SOURCE_ROOT
 from rlhf_core.queues.leases import claim_next, finish_claim
-from rlhf_core.queues.service import create_queue, list_queues
+from rlhf_core.queues.service import create_queue, get_queue, list_queues
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Feedback, RatingQueue
 from rlhf_core.vocabulary import QueueOrder, QueueSubject, Role
@@ -198,3 +199,46 @@ def test_many_are_rated_at_once_and_undone_as_one(store: Store, sign_in_as: Sign
     assert standing(store) == [(teas[0], 1)]
     page.text_input(key="bulk_text").set_value("no such thing").run()
     assert "Nothing matches" in said(page)
+
+
+def test_what_was_typed_with_the_click_is_previewed_first(store: Store, sign_in_as: SignIn) -> None:
+    sign_in_as(Role.RATER)
+    with store.writing() as db:
+        item = make_interaction(db).id
+    page = choose_part(open_page(), "Rate many at once")
+    page.checkbox(key="bulk_all").check().run()
+    page.segmented_control(key="bulk_rating").set_value(5).run()
+    page.text_input(key="bulk_comment").set_value("late words")
+    page.button(key="bulk_apply").click().run()
+    assert "Nothing was rated" in said(page)
+    assert standing(store) == []
+    assert page.text_input(key="bulk_comment").value == "late words"
+    page.button(key="bulk_apply").click().run()
+    assert standing(store) == [(item, 5)]
+
+
+def test_new_instructions_do_not_open_a_queue_whose_raters_are_disabled(
+    store: Store, sign_in_as: SignIn
+) -> None:
+    with store.writing() as db:
+        ids = [make_interaction(db).id]
+        ann = make_actor(db, name="ann")
+        assert ann.account_id is not None
+        queue = create_queue(
+            db, actor=SYSTEM, name="q", interaction_ids=ids, assignee_ids=[ann.account_id]
+        )
+        disable_account(db, actor=SYSTEM, account_name="ann")
+    sign_in_as(Role.TRAINER)
+    page = open_page(queue=str(queue.id))
+    raters = page.multiselect(key=f"set_assignees_{queue.id.hex}")
+    assert "ann (disabled)" in raters.options
+    page.text_area(key=f"set_instructions_{queue.id.hex}").set_value("New words.")
+    page.button(key="queue_save").click().run()
+    assert not page.exception
+    with store.reading() as db:
+        now = get_queue(db, queue.id, actor=SYSTEM)
+    assert (now.instructions, now.assignee_ids) == ("New words.", (ann.account_id,))
+    page.multiselect(key=f"set_assignees_{queue.id.hex}").set_value([])
+    page.button(key="queue_save").click().run()
+    with store.reading() as db:
+        assert get_queue(db, queue.id, actor=SYSTEM).assignee_ids == ()

@@ -117,6 +117,25 @@ def test_decision_needs_a_reason_and_leads_to_the_next_item(
     assert "No open dispute" in texts(page)
 
 
+def test_question_about_one_dispute_is_never_asked_of_another(
+    store: Store, sign_in_as: SignIn
+) -> None:
+    sign_in_as(Role.ANALYST)
+    with store.writing() as db:
+        first, second = make_disputes(db, 2)
+    page = open_page("disputes")
+    page.button(key=f"next_{first.hex}").click().run()
+    page.button(key=f"decide_4_{second.hex}").click().run()
+    assert [one.key for one in page.text_area] == ["dispute_reason"]
+    page.query_params["at"] = "0"  # the browser's way back
+    page.run()
+    assert "1 of 2 open" in texts(page)
+    assert not page.text_area
+    assert page.button(key=f"decide_4_{first.hex}").proto.shortcut
+    page.button(key=f"next_{first.hex}").click().run()
+    assert not page.text_area
+
+
 def test_what_was_decided_can_be_changed_and_taken_back(store: Store, sign_in_as: SignIn) -> None:
     sign_in_as(Role.ANALYST)
     with store.writing() as db:
