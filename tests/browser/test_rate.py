@@ -77,6 +77,7 @@ def test_rating_by_keys_with_undo_and_reload(
     page, actor = open_as(Role.RATER)
     order = []
     for key in ("4", "Y", "1", "n", "5"):
+        idle(page)  # else the keys of the item before are still there
         expect(key_of(page, "rating_5").locator("kbd")).to_be_visible()  # the keys are alive
         expect(page.locator(".st-key-prompt")).to_be_visible()
         order.append(page.locator(".st-key-prompt").inner_text())
