@@ -99,6 +99,7 @@ def test_the_same_seed_makes_the_same_rows(store: Store) -> None:
     assert texts() == first
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_demo_alone_makes_rows_of_every_purpose(store: Store) -> None:
     load(store)
     least = {

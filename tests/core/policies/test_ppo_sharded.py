@@ -84,6 +84,7 @@ def two(
     return folder, json.loads((folder / "told.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_two_processes_that_share_the_weights_learn_what_one_does(
     name: str, two: tuple[Path, dict[str, Any]], tiny: Path, adapter: Path, tmp_path: Path
@@ -111,6 +112,7 @@ def test_two_processes_that_share_the_weights_learn_what_one_does(
     assert not list((folder / name / "work").glob("*/step-*"))
 
 
+@pytest.mark.slow
 def test_each_process_keeps_a_half(two: tuple[Path, dict[str, Any]], tiny: Path) -> None:
     total = sum(value.numel() for value in load_file(tiny / "model.safetensors").values())
     value_head = 33  # is whole in each
@@ -118,6 +120,7 @@ def test_each_process_keeps_a_half(two: tuple[Path, dict[str, Any]], tiny: Path)
     assert max(two[1]["weights"]) < 0.52 * total
 
 
+@pytest.mark.slow
 def test_one_process_goes_on_with_what_two_have_kept(
     two: tuple[Path, dict[str, Any]], tiny: Path, tmp_path: Path
 ) -> None:
