@@ -27,7 +27,7 @@ from rlhf_core.feedback.comparison_changes import (
     read_content,
 )
 from rlhf_core.feedback.drafts import PreferenceDraft
-from rlhf_core.privacy.consent import refuse_opted_out
+from rlhf_core.privacy.consent import find_consent, refuse_opted_out
 from rlhf_core.store.base import table_of
 from rlhf_core.store.tables import Interaction, Rater
 from rlhf_core.vocabulary import Choice, RaterKind, RevisionKind
@@ -186,7 +186,7 @@ class _Speaker:
         else:
             pseudonym = raters.account_pseudonym(actor)
         if for_others:
-            refuse_opted_out(db, pseudonym)
+            refuse_opted_out(find_consent(db, pseudonym))
         rater_id = raters.create_rater(
             db,
             pseudonym,

@@ -24,7 +24,6 @@ from rlhf_core.feedback.targets import INTERACTION, RATER, STEP, feedback_column
 from rlhf_core.feedback.undo import UndoneFeedback, undo_last
 from rlhf_core.feedback.undo_comparison import UndoneComparison
 from rlhf_core.feedback.views import FeedbackView, find_message, list_recent_feedback
-from rlhf_core.privacy.consent import refuse_opted_out
 from rlhf_core.store.queries.dirty_days import mark_days_dirty
 from rlhf_core.store.upsert import changed_rows, insert_ignoring
 from rlhf_core.vocabulary import RaterKind, RevisionKind
@@ -253,8 +252,6 @@ def _store_feedback(
 ) -> StoredFeedback:
     for _ in range(MAX_TRIES):
         target = look_up(db, interaction_id, draft, actor)
-        if draft.rater is not None or draft.rater_kind is RaterKind.END_USER:
-            refuse_opted_out(db, target.pseudonym)
         if target.id is None:
             stored = _insert(db, target, draft, actor=actor, source=source, bulk_id=bulk_id)
         elif keep_existing:

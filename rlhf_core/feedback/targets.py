@@ -12,6 +12,7 @@ from rlhf_core.errors import InvalidInput, NotFound
 from rlhf_core.feedback import raters
 from rlhf_core.feedback.changes import FEEDBACK, VALUES
 from rlhf_core.feedback.drafts import FeedbackDraft
+from rlhf_core.privacy.consent import refuse_opted_out, standing_word
 from rlhf_core.store.base import table_of
 from rlhf_core.store.tables import Interaction, Rater, ReasoningStep
 from rlhf_core.vocabulary import RaterKind
@@ -34,6 +35,7 @@ def look_up(db: Session, interaction_id: uuid.UUID, draft: FeedbackDraft, actor:
 
     Raises:
         NotFound: no such interaction, or it has no such step.
+        Forbidden: the person opted out of giving feedback.
         InvalidInput: a span ends beyond the completion.
     """
     is_end_user = draft.rater is None and draft.rater_kind is RaterKind.END_USER
@@ -53,6 +55,7 @@ def look_up(db: Session, interaction_id: uuid.UUID, draft: FeedbackDraft, actor:
     row = db.execute(statement, values).one_or_none()
     if row is None:
         raise NotFound(f"There is no interaction {interaction_id}; store it first.")
+    refuse_opted_out(row.consent)
     if draft.step is not None and row.step is None:
         raise NotFound(f"Interaction {interaction_id} has no step {draft.step}.")
     for span in draft.spans:
@@ -93,6 +96,7 @@ def _look_up_statement(of_step: bool, of_end_user: bool, with_length: bool) -> s
             (STEP.c.id if of_step else sa.null()).label("step"),
             RATER.c.id.label("rater"),
             pseudonym.label("pseudonym"),
+            standing_word(pseudonym).label("consent"),
             *feedback_columns(),
         )
         .select_from(joined.outerjoin(FEEDBACK, same_row))

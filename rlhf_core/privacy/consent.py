@@ -35,15 +35,26 @@ def opt_in(db: Session, *, actor: Actor, user: str) -> bool:
 
 def is_opted_out(db: Session, *, user: str) -> bool:
     """Whether the user (the id outside) opted out."""
-    return _find_state(db, _pseudonym_of(db, user)) is ConsentState.WITHDRAWN
+    return find_consent(db, _pseudonym_of(db, user)) is ConsentState.WITHDRAWN
 
 
-def refuse_opted_out(db: Session, pseudonym: str) -> None:
-    """Raise Forbidden where the person of this pseudonym opted out."""
-    if _find_state(db, pseudonym) is ConsentState.WITHDRAWN:
+def refuse_opted_out(state: ConsentState | None) -> None:
+    """Raise Forbidden where this, a person's `standing_word`, takes the feedback back."""
+    if state is ConsentState.WITHDRAWN:
         raise Forbidden(
             "This user opted out of giving feedback: nothing was stored; send none of theirs."
         )
+
+
+def standing_word(pseudonym: sa.ColumnElement[str] | str) -> sa.ScalarSelect[ConsentState]:
+    """The newest word of this person on feedback: NULL where there is none."""
+    return (
+        sa.select(Consent.state)
+        .where(Consent.pseudonym == pseudonym, Consent.purpose == FEEDBACK_PURPOSE)
+        .order_by(Consent.recorded_at.desc(), Consent.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
 
 
 def _record(db: Session, *, actor: Actor, user: str, state: ConsentState) -> bool:
@@ -53,7 +64,7 @@ def _record(db: Session, *, actor: Actor, user: str, state: ConsentState) -> boo
             f"user: an id of 1 to {MAX_USER_CHARS} characters is needed.", field="user"
         )
     pseudonym = _pseudonym_of(db, user)
-    standing = _find_state(db, pseudonym)
+    standing = find_consent(db, pseudonym)
     if standing is state or (standing is None and state is ConsentState.GRANTED):
         return False
     now = utcnow()
@@ -80,14 +91,9 @@ def _record(db: Session, *, actor: Actor, user: str, state: ConsentState) -> boo
     return True
 
 
-def _find_state(db: Session, pseudonym: str) -> ConsentState | None:
+def find_consent(db: Session, pseudonym: str) -> ConsentState | None:
     """The newest word of this person on feedback."""
-    return db.scalar(
-        sa.select(Consent.state)
-        .where(Consent.pseudonym == pseudonym, Consent.purpose == FEEDBACK_PURPOSE)
-        .order_by(Consent.recorded_at.desc(), Consent.id.desc())
-        .limit(1)
-    )
+    return db.scalar(sa.select(standing_word(pseudonym)))
 
 
 def _pseudonym_of(db: Session, user: str) -> str:
