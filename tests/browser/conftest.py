@@ -26,6 +26,7 @@ ARGUMENTS = [
 TIMEOUT_MS = 30_000  # a busy machine; what is there sooner is found sooner
 
 OpenAs = Callable[..., tuple[Page, Actor]]
+Desk = tuple[Page, Actor, LiveServer]
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +49,19 @@ def browser() -> Iterator[Browser]:
         launched = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield launched
         launched.close()
+
+
+@pytest.fixture
+def desk(browser: Browser, tmp_path: Path) -> Iterator[Desk]:
+    """A rater of their own at a server of their own."""
+    with run_server(tmp_path) as server:
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        page = context.new_page()
+        actor, link = server.make_account(Role.RATER)
+        page.on("pageerror", lambda error: pytest.fail(str(error)))
+        page.goto(link)
+        yield page, actor, server
+        context.close()
 
 
 @pytest.fixture

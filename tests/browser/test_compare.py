@@ -3,7 +3,6 @@
 import json
 import re
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,10 @@ from playwright.sync_api import Browser, Page, expect
 from rlhf_core.accounts.permissions import Actor
 from rlhf_core.store.tables import Comparison, Rater
 from rlhf_core.vocabulary import Choice, Role
+from tests.browser.conftest import Desk
 from tests.browser.rating_desk import NOT_OURS, idle, key_of
 from tests.builders import make_interaction
-from tests.live_server import LiveServer, run_server
+from tests.live_server import LiveServer
 
 pytestmark = pytest.mark.browser
 
@@ -24,20 +24,6 @@ NUM_PAIRS = 10
 KEYS = {"1": Choice.LEFT, "2": Choice.RIGHT, "0": Choice.TIE, "b": Choice.BOTH_BAD}
 STRENGTHS = {"j": 1, "k": 2, "l": 3}
 Said = tuple[uuid.UUID, uuid.UUID, Choice, int | None]
-Desk = tuple[Page, Actor, LiveServer]
-
-
-@pytest.fixture
-def desk(browser: Browser, tmp_path: Path) -> Iterator[Desk]:
-    """A rater of their own at a server of their own."""
-    with run_server(tmp_path) as server:
-        context = browser.new_context(viewport={"width": 1280, "height": 900})
-        page = context.new_page()
-        actor, link = server.make_account(Role.RATER)
-        page.on("pageerror", lambda error: pytest.fail(str(error)))
-        page.goto(link)
-        yield page, actor, server
-        context.close()
 
 
 def load_real_pairs(server: LiveServer, folder: Path, num: int) -> dict[str, uuid.UUID]:

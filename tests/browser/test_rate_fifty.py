@@ -1,16 +1,14 @@
 """Fifty real items by keys only, with undo and a reload; and keys that come too soon."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-from rlhf_core.accounts.permissions import Actor
 from rlhf_core.store.tables import Feedback, FeedbackAspect, FeedbackSpan
-from rlhf_core.vocabulary import Role
+from tests.browser.conftest import Desk
 from tests.browser.rating_desk import (
     idle,
     key_of,
@@ -19,25 +17,10 @@ from tests.browser.rating_desk import (
     shown_item,
     wait_for_item,
 )
-from tests.live_server import LiveServer, run_server
 
 pytestmark = pytest.mark.browser
 
 KEYS = {"1": 1, "2": 2, "3": 3, "4": 4, "5": 5, "y": "up", "n": "down"}
-Desk = tuple[Page, Actor, LiveServer]
-
-
-@pytest.fixture
-def desk(browser: Browser, tmp_path: Path) -> Iterator[Desk]:
-    """A rater of their own at a server of their own."""
-    with run_server(tmp_path) as server:
-        context = browser.new_context(viewport={"width": 1280, "height": 900})
-        page = context.new_page()
-        actor, link = server.make_account(Role.RATER)
-        page.on("pageerror", lambda error: pytest.fail(str(error)))
-        page.goto(link)
-        yield page, actor, server
-        context.close()
 
 
 def test_fifty_real_items_by_keys_with_three_undone_and_a_reload(

@@ -9,8 +9,10 @@ import sqlalchemy as sa
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Button
 
+from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.config import SOURCE_ROOT
-from rlhf_core.store.engine import get_store
+from rlhf_core.queues.service import create_queue
+from rlhf_core.store.engine import Store, get_store
 from rlhf_core.store.tables import Feedback, Interaction
 from tests.builders import make_interaction
 
@@ -29,6 +31,19 @@ def open_page(item: uuid.UUID | str | None = None) -> AppTest:
     page.run()
     assert not page.exception
     return page
+
+
+def open_queue(queue_id: uuid.UUID) -> AppTest:
+    page = AppTest.from_file(str(SOURCE_ROOT / "app.py"), default_timeout=30)
+    page.query_params["queue"] = str(queue_id)
+    page.run()
+    assert not page.exception
+    return page
+
+
+def make_queue(store: Store, items: list[uuid.UUID], **fields: object) -> uuid.UUID:
+    with store.writing() as db:
+        return create_queue(db, actor=SYSTEM, name="work", interaction_ids=items, **fields).id
 
 
 def press(page: AppTest, name: str) -> None:

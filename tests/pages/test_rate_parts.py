@@ -6,17 +6,24 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from streamlit.testing.v1 import AppTest
 
 from rlhf_core.accounts.permissions import SYSTEM, Actor
-from rlhf_core.config import SOURCE_ROOT
 from rlhf_core.feedback.views import get_interaction
-from rlhf_core.queues.service import close_queue, create_queue
+from rlhf_core.queues.service import close_queue
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Feedback, RatingAssignment
 from rlhf_core.vocabulary import AssignmentState, QueueSubject, Role
 from tests.builders import make_actor, make_feedback
-from tests.pages.rating_desk import find, make_items, open_page, press, shown_item, stored
+from tests.pages.rating_desk import (
+    find,
+    make_items,
+    make_queue,
+    open_page,
+    open_queue,
+    press,
+    shown_item,
+    stored,
+)  # fmt: skip
 
 SignIn = Callable[[Role], Actor]
 
@@ -27,19 +34,6 @@ def database_url(tmp_path: Path, sqlite_template: Path) -> str:
     path = tmp_path / "pages.db"
     path.write_bytes(sqlite_template.read_bytes())
     return f"sqlite:///{path}"
-
-
-def open_queue(queue_id: uuid.UUID) -> AppTest:
-    page = AppTest.from_file(str(SOURCE_ROOT / "app.py"), default_timeout=30)
-    page.query_params["queue"] = str(queue_id)
-    page.run()
-    assert not page.exception
-    return page
-
-
-def make_queue(store: Store, items: list[uuid.UUID], **fields: object) -> uuid.UUID:
-    with store.writing() as db:
-        return create_queue(db, actor=SYSTEM, name="work", interaction_ids=items, **fields).id
 
 
 def slots(store: Store) -> dict[AssignmentState, int]:
