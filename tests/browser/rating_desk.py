@@ -34,6 +34,12 @@ def idle(page: Page) -> None:
     expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
 
 
+def keys_alive(page: Page) -> None:
+    """Until what sees to the keys is there: it comes after the first draw."""
+    expect(page.locator(".rl-early[data-ready]")).to_be_attached()
+    idle(page)
+
+
 def key_of(page: Page, name: str) -> Locator:
     """What holds the button of this name, whose key ends in the item that it is about."""
     return page.locator(f'[class*="st-key-{name}"]')
@@ -42,8 +48,7 @@ def key_of(page: Page, name: str) -> Locator:
 def wait_for_item(page: Page, item: uuid.UUID) -> None:
     """Until this item is on screen and its keys are alive."""
     expect(key_of(page, f"rating_5_{item.hex}").locator("kbd")).to_be_visible()
-    expect(page.locator(".rl-early[data-ready]")).to_be_attached()  # it comes after the first draw
-    idle(page)
+    keys_alive(page)
 
 
 def shown_item(page: Page) -> uuid.UUID:

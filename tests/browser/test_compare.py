@@ -14,7 +14,7 @@ from rlhf_core.accounts.permissions import Actor
 from rlhf_core.store.tables import Comparison, Rater
 from rlhf_core.vocabulary import Choice, Role
 from tests.browser.conftest import Desk
-from tests.browser.rating_desk import NOT_OURS, idle, key_of
+from tests.browser.rating_desk import NOT_OURS, idle, key_of, keys_alive
 from tests.builders import make_interaction
 from tests.live_server import LiveServer
 
@@ -52,7 +52,7 @@ def wait_for_pair(page: Page, unlike: str) -> str:
     expect(page).not_to_have_url(unlike)
     expect(page).to_have_url(re.compile("item="))
     expect(key_of(page, f"choice_1_{pair_of(page.url)}").locator("kbd")).to_be_visible()
-    idle(page)
+    keys_alive(page)
     return page.url
 
 

@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Page, expect
 from rlhf_core.config import SOURCE_ROOT
 from tests.browser.assistant_ratings import write_ratings
 from tests.browser.conftest import TIMEOUT_MS
+from tests.browser.rating_desk import idle
 from tests.live_server import SECRET_KEY, LiveServer, find_free_port, run_server
 
 pytestmark = pytest.mark.browser
@@ -57,10 +58,6 @@ def files(
         with (origin / name).open() as lines, (folder / name).open("w") as out:
             out.writelines(line for line in lines if json.loads(line)["group_id"] in chosen)
     return folder / "ratings.jsonl", folder / "responses.jsonl"
-
-
-def idle(page: Page) -> None:
-    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
 
 
 def picture(page: Page, name: str) -> None:

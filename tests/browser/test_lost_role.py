@@ -15,6 +15,7 @@ from rlhf_core.registry import service as registry
 from rlhf_core.store.tables import Job
 from rlhf_core.vocabulary import JobKind, Role
 from tests.browser.conftest import OpenAs
+from tests.browser.rating_desk import idle
 from tests.core.registry.world import make_version
 from tests.live_server import LiveServer
 
@@ -38,10 +39,6 @@ def go_to(page: Page, title: str) -> None:
     expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible()
 
 
-def idle(page: Page) -> None:
-    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
-
-
 @pytest.fixture
 def open_run(open_as: OpenAs, live_server: LiveServer) -> Iterator[tuple[Page, Actor, uuid.UUID]]:
     """The page of runs with one that waits, as its trainer sees it."""
@@ -50,6 +47,7 @@ def open_run(open_as: OpenAs, live_server: LiveServer) -> Iterator[tuple[Page, A
         job_id = jobs.enqueue_job(db, actor=actor, kind=JobKind.TRAIN_SBERT, params={"seed": 1}).id
     go_to(page, "Runs")
     expect(page.locator(".st-key-cancel_run")).to_be_visible()
+    idle(page)  # a button that is drawn anew while it is held down loses the click
     yield page, actor, job_id
     with live_server.store.writing() as db:
         db.execute(sa.delete(Job).where(Job.id == job_id))

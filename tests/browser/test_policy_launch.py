@@ -12,6 +12,7 @@ from rlhf_core.registry.service import promote_version, register_version
 from rlhf_core.training import TrainReport
 from rlhf_core.vocabulary import ModelKind, Role
 from tests.browser.conftest import OpenAs
+from tests.browser.rating_desk import idle
 from tests.learning.rated import add_rated, make_rows
 from tests.live_server import LiveServer, run_server
 
@@ -23,10 +24,6 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer
     """A server of its own: its rows would be in the way of the other tests."""
     with run_server(tmp_path_factory.mktemp("policies")) as server:
         yield server
-
-
-def idle(page: Page) -> None:
-    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
 
 
 def press(page: Page, key: str) -> None:

@@ -3,20 +3,19 @@ import re
 import pytest
 import sqlalchemy as sa
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
 from rlhf_core.accounts.permissions import Actor
 from rlhf_core.store.tables import Feedback, Interaction, Rater, ReasoningStep
 from rlhf_core.vocabulary import Role
 from tests.browser.conftest import OpenAs
+from tests.browser.rating_desk import NOT_OURS, idle, key_of, keys_alive
 from tests.builders import make_interaction
 from tests.live_server import LiveServer
 
 pytestmark = pytest.mark.browser
 
 EVIL = "![x](https://evil.example/a.png) <img src='https://evil.example/b.png'> **bold**"
-# Streamlit's own: its navigation is no proper list, nested landmarks, and its progress has no name
-NOT_OURS = ["list", "listitem", "svg-img-alt"]
 
 
 @pytest.fixture(scope="session")
@@ -40,17 +39,8 @@ def shows(page: Page, prompt: str) -> None:
     idle(page)
 
 
-def key_of(page: Page, name: str) -> Locator:
-    """What holds the button of this name, whose key ends in the item that it is about."""
-    return page.locator(f'[class*="st-key-{name}"]')
-
-
-def idle(page: Page) -> None:
-    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
-
-
 def press(page: Page, key: str) -> None:
-    idle(page)
+    keys_alive(page)
     page.keyboard.press(key, delay=30)
 
 

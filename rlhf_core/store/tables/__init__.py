@@ -1,8 +1,13 @@
 """All tables of the product, one module a room. Importing this package fills `Base.metadata`."""
 
 from rlhf_core.store.tables.accounts import Account, AuditEvent, IdempotencyKey, StoreFact, Token
-from rlhf_core.store.tables.alerts import Alert, AlertRule
+from rlhf_core.store.tables.alerts import Alert, AlertDelivery, AlertRule
 from rlhf_core.store.tables.datasets import Dataset, DatasetMember, DatasetVersion
+from rlhf_core.store.tables.failures import (
+    FailureCluster,
+    FailureClustering,
+    FailureClusterMember,
+)
 from rlhf_core.store.tables.feedback import (
     Attachment,
     Comparison,
@@ -35,9 +40,15 @@ from rlhf_core.store.tables.queues import (
     RatingQueueMember,
 )
 from rlhf_core.store.tables.rollups import (
+    AspectRollup,
+    BadExchange,
+    BadExchangeRollup,
+    FeedbackHourRollup,
     FeedbackRollup,
     InteractionRollup,
+    RaterRollup,
     RollupDirtyDay,
+    StepAnswerRollup,
     StepRollup,
 )
 
@@ -45,9 +56,13 @@ __all__ = [
     "Account",
     "Adjudication",
     "Alert",
+    "AlertDelivery",
     "AlertRule",
+    "AspectRollup",
     "Attachment",
     "AuditEvent",
+    "BadExchange",
+    "BadExchangeRollup",
     "Comparison",
     "ComparisonRevision",
     "Consent",
@@ -58,8 +73,12 @@ __all__ = [
     "Erasure",
     "Evaluation",
     "Event",
+    "FailureCluster",
+    "FailureClusterMember",
+    "FailureClustering",
     "Feedback",
     "FeedbackAspect",
+    "FeedbackHourRollup",
     "FeedbackRevision",
     "FeedbackRollup",
     "FeedbackSpan",
@@ -76,6 +95,7 @@ __all__ = [
     "ModelAliasChange",
     "ModelVersion",
     "Rater",
+    "RaterRollup",
     "RatingAssignment",
     "RatingQueue",
     "RatingQueueItem",
@@ -84,6 +104,7 @@ __all__ = [
     "RollupDirtyDay",
     "Schedule",
     "ServedLogEntry",
+    "StepAnswerRollup",
     "StepRollup",
     "StoreFact",
     "Token",

@@ -1,4 +1,4 @@
-"""Alert rules, and the alerts they opened."""
+"""Alert rules, the alerts they opened, and the messages that went out."""
 
 import uuid
 from datetime import datetime
@@ -54,4 +54,24 @@ class Alert(Base):
         "accounts.id", ondelete="SET NULL", nullable=True
     )
     acknowledged_at: Mapped[datetime | None]
+    resolved_by: Mapped[uuid.UUID | None] = foreign(
+        "accounts.id", ondelete="SET NULL", nullable=True
+    )
     resolved_at: Mapped[datetime | None]
+
+
+class AlertDelivery(Base):
+    """One message of an alert (None: of a digest) to one channel, until it is sent or given up."""
+
+    __tablename__ = "alert_deliveries"
+
+    id: Mapped[uuid.UUID] = primary_id()
+    alert_id: Mapped[uuid.UUID | None] = foreign("alerts.id", ondelete="CASCADE", nullable=True)
+    channel: Mapped[str] = mapped_column(sa.String(32))
+    target: Mapped[str] = mapped_column(sa.String(500))
+    content: Mapped[Json]
+    num_attempts: Mapped[int] = mapped_column(default=0)
+    next_attempt_at: Mapped[datetime | None] = mapped_column(index=True)
+    error: Mapped[str | None] = mapped_column(sa.String(500))
+    created_at: Mapped[datetime] = created_moment()
+    sent_at: Mapped[datetime | None]
