@@ -5,6 +5,7 @@ actor; then `AppTest.from_file(SOURCE_ROOT / "app.py").run()`, which can `switch
 """
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import streamlit as st
@@ -14,6 +15,17 @@ from rlhf_core.accounts import service, tokens
 from rlhf_core.accounts.permissions import SYSTEM, Actor
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import Role
+
+
+@pytest.fixture
+def database_url(tmp_path: Path, sqlite_template: Path) -> str:
+    """A page sees no difference between the databases: SQLite is enough here.
+
+    `test_every_page.py` opens each of them on PostgreSQL too.
+    """
+    path = tmp_path / "pages.db"
+    path.write_bytes(sqlite_template.read_bytes())
+    return f"sqlite:///{path}"
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,6 @@ from rlhf_core.vocabulary import Choice, QueueSubject, Role
 from tests.builders import make_actor, make_interaction
 from tests.core.feedback.pairs import compare, make_completions
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 SignIn = Callable[[Role], Actor]
 EVIL = "![x](https://evil.example/a.png) <b>bold</b>\n**stars**"
 

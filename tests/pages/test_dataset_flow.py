@@ -19,7 +19,6 @@ from tests.learning.rated import add_rated, make_rows
 from tests.pages.rating_desk import press
 
 SignIn = Callable[[Role], Actor]
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def open_page(name: str = "pages/train/datasets.py") -> AppTest:

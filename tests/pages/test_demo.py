@@ -1,9 +1,7 @@
 """The demo world on the pages: offered where there is nothing, cleared after a question."""
 
 from collections.abc import Callable
-from pathlib import Path
 
-import pytest
 from streamlit.testing.v1 import AppTest
 
 from rlhf_core.accounts.permissions import SYSTEM, Actor
@@ -13,14 +11,6 @@ from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import Role
 
 SignIn = Callable[[Role], Actor]
-
-
-@pytest.fixture
-def database_url(tmp_path: Path, sqlite_template: Path) -> str:
-    """A page sees no difference between the databases: SQLite is enough here."""
-    path = tmp_path / "pages.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    return f"sqlite:///{path}"
 
 
 def open_app() -> AppTest:

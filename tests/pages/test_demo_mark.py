@@ -2,7 +2,6 @@
 
 import html
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,14 +15,6 @@ from rlhf_core.vocabulary import JobKind, Role
 from tests.core.demo.test_marks import add_demo, freeze
 from tests.core.registry.world import make_version
 from tests.learning.rated import add_interaction
-
-
-@pytest.fixture
-def database_url(tmp_path: Path, sqlite_template: Path) -> str:
-    """A page sees no difference between the databases: SQLite is enough here."""
-    path = tmp_path / "pages.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    return f"sqlite:///{path}"
 
 
 def open_page(name: str, **query: str) -> AppTest:

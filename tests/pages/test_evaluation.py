@@ -29,8 +29,6 @@ from tests.core.registry.world import make_version
 from tests.core.serving.test_client import free_port
 from tests.learning.rated import add_rated, make_rows
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
 SignIn = Callable[[Role], Actor]
 
 EXAMINED = Examination(

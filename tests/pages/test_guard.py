@@ -35,8 +35,6 @@ FILES = {
     "Workers": "admin/workers",
 }
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
 
 def guarded_script() -> None:
     import streamlit as st
@@ -192,7 +190,7 @@ def test_sign_out_button_ends_the_session(
         "&amp; <b>",
     ],
 )
-def test_plain_text_keeps_no_mark_that_markdown_reads(database_url: str, hostile: str) -> None:
+def test_plain_text_keeps_no_mark_that_markdown_reads(hostile: str) -> None:
     shown = messages.plain(hostile)
     outside_references = re.sub(r"&#\d+;", "", shown)
     assert not set(outside_references) & set("![]()<>`$*#:@&\\_")
@@ -212,7 +210,7 @@ def errors_script() -> None:
     empty_state("Nothing here", "Import some", page="pages/none.py", page_label="Go")
 
 
-def test_expected_errors_become_sentences(database_url: str) -> None:
+def test_expected_errors_become_sentences() -> None:
     app = AppTest.from_function(errors_script).run(timeout=20)
     assert not app.exception
     expected = messages.plain("what, **which**, do")

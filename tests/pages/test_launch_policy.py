@@ -32,8 +32,6 @@ from rlhf_core.vocabulary import DatasetPurpose, JobKind, ModelKind, Resource, R
 from tests.core.registry.world import make_version
 from tests.learning.rated import add_rated, make_rows
 
-ONE_DATABASE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
 
 @pytest.fixture
 def trainer(sign_in_as: Callable[[Role], Actor]) -> Actor:
@@ -79,7 +77,6 @@ def queued(store: Store) -> tuple[service.JobView, TrainPolicyParams]:
     return job, parse_policy_params(job.params)
 
 
-@ONE_DATABASE
 def test_one_click_queues_ppo_on_what_there_is(store: Store, trainer: Actor) -> None:
     fill(store)
     test = open_page()
@@ -98,7 +95,6 @@ def test_one_click_queues_ppo_on_what_there_is(store: Store, trainer: Actor) -> 
     assert (params.base, params.held_out, params.options) == ("starter", "auto", {"updates": 30})
 
 
-@ONE_DATABASE
 def test_machines_are_asked_for_where_several_workers_are_alive(
     store: Store, trainer: Actor
 ) -> None:
@@ -115,7 +111,6 @@ def test_machines_are_asked_for_where_several_workers_are_alive(
     assert queued(store)[1].num_machines == 2
 
 
-@ONE_DATABASE
 def test_without_a_reward_model_ppo_leads_to_one_and_dpo_needs_none(
     store: Store, trainer: Actor
 ) -> None:
@@ -132,13 +127,11 @@ def test_without_a_reward_model_ppo_leads_to_one_and_dpo_needs_none(
     assert test.segmented_control(key="launch_part").value == "Reward model"
 
 
-@ONE_DATABASE
 def test_few_labels_are_better_used_to_rerank(store: Store, trainer: Actor) -> None:
     fill(store, 60)
     assert "Train no policy yet" in words(open_page())
 
 
-@ONE_DATABASE
 def test_base_that_is_nowhere_stops_the_start_with_a_sentence(store: Store, trainer: Actor) -> None:
     fill(store)
     with store.writing() as db:
@@ -153,7 +146,6 @@ def test_base_that_is_nowhere_stops_the_start_with_a_sentence(store: Store, trai
     assert not can_start(test)
 
 
-@ONE_DATABASE
 def test_copied_run_offers_what_it_was_asked_for(store: Store, trainer: Actor) -> None:
     fill(store)
     asked = TrainPolicyParams(
@@ -182,7 +174,6 @@ def test_copied_run_offers_what_it_was_asked_for(store: Store, trainer: Actor) -
     assert (found.model, found.held_out, found.test_percent) == ("helper", "none", 10.0)
 
 
-@ONE_DATABASE
 def test_copied_reward_run_offers_what_it_was_asked_for(store: Store, trainer: Actor) -> None:
     fill(store, 60, with_reward=False)
     asked = TrainRewardParams(
@@ -200,7 +191,6 @@ def test_copied_reward_run_offers_what_it_was_asked_for(store: Store, trainer: A
     assert newest.params == asked.to_json()
 
 
-@ONE_DATABASE
 def test_starter_takes_every_interaction(store: Store, trainer: Actor) -> None:
     fill(store, 60, with_reward=False)
     test = open_page()
@@ -212,7 +202,6 @@ def test_starter_takes_every_interaction(store: Store, trainer: Actor) -> None:
     assert (job.kind, params.number) == (JobKind.TRAIN_STARTER, None)
 
 
-@ONE_DATABASE
 def test_run_that_is_none_is_named(store: Store, trainer: Actor) -> None:
     assert "There is no run" in words(open_page(copy="no-id"))
 

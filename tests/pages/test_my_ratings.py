@@ -3,7 +3,6 @@
 import uuid
 from collections.abc import Callable
 
-import pytest
 import sqlalchemy as sa
 from streamlit.testing.v1 import AppTest
 
@@ -16,7 +15,6 @@ from rlhf_core.vocabulary import Choice, Role
 from tests.builders import make_actor, make_feedback, make_interaction
 from tests.core.feedback.pairs import compare, make_completions
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 SignIn = Callable[[Role], Actor]
 EVIL = "![x](https://evil.example/a.png) <b>bold</b>"
 

@@ -20,7 +20,6 @@ from tests.core.feedback.pairs import compare
 from tests.core.serving.test_client import free_port
 from tests.pages.test_policy_versions import make_policy
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 SignIn = Callable[[Role], Actor]
 
 

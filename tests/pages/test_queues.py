@@ -4,7 +4,6 @@ import html
 import uuid
 from collections.abc import Callable
 
-import pytest
 import sqlalchemy as sa
 from streamlit.testing.v1 import AppTest
 
@@ -20,7 +19,6 @@ from rlhf_core.vocabulary import QueueOrder, QueueSubject, Role
 from tests.builders import make_actor, make_feedback, make_interaction
 
 SignIn = Callable[[Role], Actor]
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def open_page(**address: str) -> AppTest:

@@ -1,7 +1,6 @@
 import sqlite3
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -26,14 +25,6 @@ from tests.pages.rating_desk import (
 )
 
 SignIn = Callable[[Role], Actor]
-
-
-@pytest.fixture
-def database_url(tmp_path: Path, sqlite_template: Path) -> str:
-    """A page sees no difference between the databases: SQLite is enough here."""
-    path = tmp_path / "pages.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    return f"sqlite:///{path}"
 
 
 def test_each_rating_is_stored_and_the_next_item_shows(store: Store, sign_in_as: SignIn) -> None:

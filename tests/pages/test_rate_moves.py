@@ -30,14 +30,6 @@ from tests.pages.rating_desk import (
 SignIn = Callable[[Role], Actor]
 
 
-@pytest.fixture
-def database_url(tmp_path: Path, sqlite_template: Path) -> str:
-    """A page sees no difference between the databases: SQLite is enough here."""
-    path = tmp_path / "pages.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    return f"sqlite:///{path}"
-
-
 def states(store: Store) -> list[AssignmentState]:
     with store.reading() as db:
         return list(db.scalars(sa.select(RatingAssignment.state).order_by(RatingAssignment.state)))

@@ -2,9 +2,7 @@
 
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 
-import pytest
 import sqlalchemy as sa
 
 from rlhf_core.accounts.permissions import SYSTEM, Actor
@@ -26,14 +24,6 @@ from tests.pages.rating_desk import (
 )  # fmt: skip
 
 SignIn = Callable[[Role], Actor]
-
-
-@pytest.fixture
-def database_url(tmp_path: Path, sqlite_template: Path) -> str:
-    """A page sees no difference between the databases: SQLite is enough here."""
-    path = tmp_path / "pages.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    return f"sqlite:///{path}"
 
 
 def slots(store: Store) -> dict[AssignmentState, int]:

@@ -2,9 +2,7 @@
 
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 
-import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 from streamlit.testing.v1 import AppTest
@@ -24,13 +22,6 @@ from tests.core.dataset.world import vote
 
 SignIn = Callable[[Role], Actor]
 HOSTILE = "![x](https://evil.example/p.png)"
-
-
-@pytest.fixture
-def database_url(tmp_path: Path, sqlite_template: Path) -> str:
-    path = tmp_path / "pages.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    return f"sqlite:///{path}"
 
 
 def open_page(name: str) -> AppTest:

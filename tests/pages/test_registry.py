@@ -18,8 +18,6 @@ from tests.core.registry.world import make_version
 from tests.core.serving.server import loaded_stub, serve
 from tests.core.serving.test_client import by_length, free_port
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
 SignIn = Callable[[Role], Actor]
 
 

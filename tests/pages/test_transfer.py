@@ -18,14 +18,6 @@ SignIn = Callable[[Role], Actor]
 EXAMPLE = Path(__file__).resolve().parents[1] / "data" / "native_example.jsonl"
 
 
-@pytest.fixture
-def database_url(tmp_path: Path, sqlite_template: Path) -> str:
-    """A page sees no difference between the databases: SQLite is enough here."""
-    path = tmp_path / "pages.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    return f"sqlite:///{path}"
-
-
 def open_page() -> AppTest:
     page = AppTest.from_file(str(SOURCE_ROOT / "app.py"), default_timeout=60).run()
     page.switch_page("pages/admin/transfer.py").run()
