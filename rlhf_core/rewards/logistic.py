@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from rlhf_core.errors import TrainingFailed
 from rlhf_core.rewards.features import Array
 
 Labels = npt.NDArray[np.bool_]
@@ -83,7 +84,7 @@ class Line:
     def score(self, rows: Array) -> Floats:
         """Log odds of the rows of the same basis."""
         found: Floats = (
-            rows @ self.coefficients.astype(rows.dtype) + np.float32(self.intercept)
+            _times(rows, self.coefficients.astype(rows.dtype)) + np.float32(self.intercept)
         ).astype(np.float64)
         return found
 
@@ -120,11 +121,11 @@ def fit_line(
         point = scale * scaled
         if not has_intercept:
             point[-1] = 0.0
-        margins = signs * (rows @ point[:-1].astype(np.float32) + point[-1])
+        margins = signs * (_times(rows, point[:-1].astype(np.float32)) + point[-1])
         loss = float(row_weights @ np.logaddexp(0.0, -margins))
         loss += 0.5 * penalty * float(point[:-1] @ point[:-1])
         residuals = -row_weights * signs * expit(-margins)
-        slope = rows.T @ residuals.astype(np.float32) + penalty * point[:-1]
+        slope = _times(rows.T, residuals.astype(np.float32)) + penalty * point[:-1]
         lift = residuals.sum() if has_intercept else 0.0
         return loss, scale * np.append(slope, lift)
 
@@ -136,4 +137,19 @@ def fit_line(
         options={"maxiter": MAX_STEPS, "ftol": TOLERANCE, "gtol": 1e-9},
     )
     point = scale * found.x
+    if not np.isfinite(point).all():
+        raise TrainingFailed(
+            "The linear head found no finite weights: its rows hold a number that is none."
+        )
     return Line(coefficients=point[:-1], intercept=float(point[-1]))
+
+
+def _times(rows: Array, weights: Array) -> Array:
+    """`rows @ weights`, without the warning that OpenBLAS at times raises for finite numbers.
+
+    Its kernel reads along what lies behind a short row. Whether the result is finite is asked at
+    the end.
+    """
+    with np.errstate(invalid="ignore"):
+        found: Array = rows @ weights
+    return found

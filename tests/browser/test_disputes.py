@@ -7,14 +7,21 @@ import sqlalchemy as sa
 from playwright.sync_api import expect
 
 from rlhf_core.accounts.permissions import Actor
-from rlhf_core.store.tables import Adjudication
+from rlhf_core.store.tables import Adjudication, Feedback
 from rlhf_core.vocabulary import AdjudicationDecision, Role
 from tests.browser.conftest import OpenAs
 from tests.builders import make_actor, make_feedback, make_interaction
 from tests.live_server import LiveServer
 
 pytestmark = pytest.mark.browser
-NUM_RATERS = 4  # on either side: what others left in this database has fewer, and comes behind
+NUM_RATERS = 4  # on either side
+
+
+@pytest.fixture(autouse=True)
+def _nothing_said_before(live_server: LiveServer) -> None:
+    """What other tests left in this database may be disputed too."""
+    with live_server.store.writing() as db:
+        db.execute(sa.delete(Feedback))
 
 
 def make_dispute(server: LiveServer, prompt: str) -> uuid.UUID:
