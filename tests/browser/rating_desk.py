@@ -10,6 +10,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from rlhf_core.accounts.permissions import Actor
 from rlhf_core.store.tables import Feedback, Interaction, Rater
+from tests.browser.hands import idle
 from tests.builders import make_interaction
 from tests.live_server import LiveServer
 
@@ -28,10 +29,6 @@ def load_real_items(server: LiveServer, folder: Path, num: int) -> list[uuid.UUI
                 external_id=row["response_id"], action_type=row["source"],
             )  # fmt: skip
         return list(db.scalars(sa.select(Interaction.id).order_by(Interaction.id)))
-
-
-def idle(page: Page) -> None:
-    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
 
 
 def keys_alive(page: Page) -> None:

@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Page, expect
 from rlhf_core.config import SOURCE_ROOT
 from tests.browser.assistant_ratings import write_ratings
 from tests.browser.conftest import TIMEOUT_MS
-from tests.browser.rating_desk import idle
+from tests.browser.hands import idle
 from tests.live_server import SECRET_KEY, LiveServer, find_free_port, run_server
 
 pytestmark = pytest.mark.browser

@@ -15,7 +15,7 @@ from rlhf_core.registry import service as registry
 from rlhf_core.store.tables import Job
 from rlhf_core.vocabulary import JobKind, Role
 from tests.browser.conftest import OpenAs
-from tests.browser.rating_desk import idle
+from tests.browser.hands import click_for, idle
 from tests.core.registry.world import make_version
 from tests.live_server import LiveServer
 
@@ -47,7 +47,6 @@ def open_run(open_as: OpenAs, live_server: LiveServer) -> Iterator[tuple[Page, A
         job_id = jobs.enqueue_job(db, actor=actor, kind=JobKind.TRAIN_SBERT, params={"seed": 1}).id
     go_to(page, "Runs")
     expect(page.locator(".st-key-cancel_run")).to_be_visible()
-    idle(page)  # a button that is drawn anew while it is held down loses the click
     yield page, actor, job_id
     with live_server.store.writing() as db:
         db.execute(sa.delete(Job).where(Job.id == job_id))
@@ -66,10 +65,10 @@ def test_open_dialog_stops_no_run(
     open_run: tuple[Page, Actor, uuid.UUID], live_server: LiveServer
 ) -> None:
     page, actor, job_id = open_run
-    page.locator(".st-key-cancel_run button").click(delay=50)
-    expect(page.locator(".st-key-confirm_cancel button")).to_be_enabled()
+    confirm = page.locator(".st-key-confirm_cancel button")
+    click_for(page.locator(".st-key-cancel_run button"), confirm)
     demote(live_server, actor)
-    page.locator(".st-key-confirm_cancel button").click(delay=50)
+    confirm.click(delay=50)
     expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("not open to the role")
     with live_server.store.reading() as db:
         assert jobs.get_job(db, job_id).cancel_requested_at is None
@@ -92,7 +91,9 @@ def test_open_dialog_promotes_nothing(
         version = make_version(db)
     go_to(page, "Models")
     idle(page)
-    page.locator(".st-key-promote button").click()
+    click_for(
+        page.locator(".st-key-promote button"), page.locator(".st-key-promote_reason textarea")
+    )
     page.locator(".st-key-promote_reason textarea").fill("better")
     page.locator(".st-key-promote_typed input").fill(version.name)
     expect(page.locator(".st-key-promote_confirm button")).to_be_enabled()

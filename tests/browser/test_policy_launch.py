@@ -12,7 +12,7 @@ from rlhf_core.registry.service import promote_version, register_version
 from rlhf_core.training import TrainReport
 from rlhf_core.vocabulary import ModelKind, Role
 from tests.browser.conftest import OpenAs
-from tests.browser.rating_desk import idle
+from tests.browser.hands import idle
 from tests.learning.rated import add_rated, make_rows
 from tests.live_server import LiveServer, run_server
 

@@ -9,7 +9,8 @@ from rlhf_core.accounts.permissions import Actor
 from rlhf_core.store.tables import Feedback, Interaction, Rater, ReasoningStep
 from rlhf_core.vocabulary import Role
 from tests.browser.conftest import OpenAs
-from tests.browser.rating_desk import NOT_OURS, idle, key_of, keys_alive
+from tests.browser.hands import idle
+from tests.browser.rating_desk import NOT_OURS, key_of, keys_alive
 from tests.builders import make_interaction
 from tests.live_server import LiveServer
 

@@ -9,8 +9,8 @@ from playwright.sync_api import Page, expect
 
 from rlhf_core.store.tables import Feedback, FeedbackAspect, FeedbackSpan
 from tests.browser.conftest import Desk
+from tests.browser.hands import idle
 from tests.browser.rating_desk import (
-    idle,
     key_of,
     load_real_items,
     ratings_of,
