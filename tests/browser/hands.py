@@ -1,8 +1,13 @@
 """What a person does at a page that may still be drawing itself."""
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
 RETRIES, FIRST_LOOK_MS = 5, 4_000
+# Streamlit's own: its navigation is no proper list, nested landmarks, and its progress has no name
+NOT_OURS = ["list", "listitem", "svg-img-alt"]
+STILL = """() => !document.querySelector('[data-stale="true"]') && document.getAnimations().every(
+  (one) => one.playState !== 'running' || one.effect.getTiming().iterations === Infinity)"""
 
 
 def idle(page: Page) -> None:
@@ -24,3 +29,14 @@ def click_for(button: Locator, wanted: Locator) -> None:
             continue
         return
     expect(wanted).to_be_visible()
+
+
+def check_accessibility(page: Page, *, without: list[str] = NOT_OURS) -> None:
+    """Assert that axe finds nothing, once nothing fades in or out: half a colour has no contrast.
+
+    `without` names rules that are left out.
+    """
+    page.wait_for_function(STILL)
+    rules = {rule: {"enabled": False} for rule in without}
+    found = Axe().run(page, options={"rules": rules})
+    assert found.violations_count == 0, found.generate_report()

@@ -14,9 +14,6 @@ from tests.browser.hands import idle
 from tests.builders import make_interaction
 from tests.live_server import LiveServer
 
-# Streamlit's own: its navigation is no proper list, nested landmarks, and its progress has no name
-NOT_OURS = ["list", "listitem", "svg-img-alt"]
-
 
 def load_real_items(server: LiveServer, folder: Path, num: int) -> list[uuid.UUID]:
     """Real questions and answers, stored in the order in which they are rated."""

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from rlhf_core.accounts.permissions import Actor
 from rlhf_core.store.tables import Comparison, Rater
 from rlhf_core.vocabulary import Choice, Role
 from tests.browser.conftest import Desk
-from tests.browser.hands import idle
-from tests.browser.rating_desk import NOT_OURS, key_of, keys_alive
+from tests.browser.hands import check_accessibility, idle
+from tests.browser.rating_desk import key_of, keys_alive
 from tests.builders import make_interaction
 from tests.live_server import LiveServer
 
@@ -153,6 +152,7 @@ def test_pages_are_usable_in_light_dark_and_on_a_phone(
         for name in ("choice_1", "choice_B", "strength_3", "undo", "next"):
             expect(key_of(page, name).locator("button")).to_be_in_viewport()
         assert page.evaluate("document.documentElement.scrollWidth") == width
+        expect(page.get_by_test_id("stToast")).to_have_count(0)
         check_accessibility(page)
         url = page.url
         page.keyboard.press("2")
@@ -161,12 +161,6 @@ def test_pages_are_usable_in_light_dark_and_on_a_phone(
         expect(page.get_by_test_id("stDataFrame")).to_be_visible()
         idle(page)
         assert page.evaluate("document.documentElement.scrollWidth") == width
+        expect(page.get_by_test_id("stToast")).to_have_count(0)
         check_accessibility(page)
         context.close()
-
-
-def check_accessibility(page: Page) -> None:
-    expect(page.get_by_test_id("stToast")).to_have_count(0)
-    rules = {rule: {"enabled": False} for rule in NOT_OURS}
-    results = Axe().run(page, options={"rules": rules})
-    assert results.violations_count == 0, results.generate_report()

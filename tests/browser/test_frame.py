@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from pages._ui.guard import NOT_LAUNCHED
@@ -20,6 +19,7 @@ from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.config import SOURCE_ROOT
 from rlhf_core.vocabulary import Role
 from tests.browser.conftest import OpenAs
+from tests.browser.hands import check_accessibility
 from tests.live_server import LiveServer, find_free_port
 
 PASSWORD = "correct horse battery"
@@ -36,11 +36,6 @@ def stranger(
     context = browser.new_context(color_scheme=request.param, base_url=live_server.url)
     yield context.new_page()
     context.close()
-
-
-def check_accessibility(page: Page) -> None:
-    found = Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
 
 
 def test_password_signs_in_and_leads_to_the_page_that_was_asked_for(

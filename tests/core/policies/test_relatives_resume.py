@@ -46,10 +46,15 @@ def leave(path: Path) -> None:
     [
         *[(relative, leave, 3, {}) for relative in RELATIVES],
         (dpo, flip_a_bit, 2, {}),
-        (kto, lose_the_optimizer, 2, {}),
-        (rloo, leave, 3, {"lora_rank": 2}),
-        (dpo, leave, 3, {"lora_rank": 2, "merge_adapter": False}),
-        (rloo, leave, 3, {"precision": "bf16"}),
+        *[
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in (
+                (kto, lose_the_optimizer, 2, {}),
+                (rloo, leave, 3, {"lora_rank": 2}),
+                (dpo, leave, 3, {"lora_rank": 2, "merge_adapter": False}),
+                (rloo, leave, 3, {"precision": "bf16"}),
+            )
+        ],
     ],
 )
 def test_a_stopped_run_resumes_with_the_same_result(
