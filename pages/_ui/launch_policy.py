@@ -36,7 +36,6 @@ from rlhf_core.jobs.policy_params import (
     AUTO,
     MAX_PROCESSES,
     POLICY_LEARNERS,
-    POLICY_MODEL,
     REWARDED,
     STARTER,
     RewardPart,
@@ -45,6 +44,7 @@ from rlhf_core.jobs.policy_params import (
 from rlhf_core.jobs.policy_rewards import list_rules
 from rlhf_core.jobs.service import find_unfinished
 from rlhf_core.jobs.train_policy import enqueue_train_policy
+from rlhf_core.registry.service import POLICY_MODEL
 from rlhf_core.registry.views import ModelVersionView
 from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import DatasetPurpose, JobKind, Resource

@@ -14,13 +14,12 @@ from rlhf_core.jobs.policy_params import (
     AUTO,
     NO_JUDGE,
     POLICY_LEARNERS,
-    POLICY_MODEL,
     REWARDED,
     STARTER,
     RewardPart,
     TrainPolicyParams,
 )
-from rlhf_core.registry.service import REWARD_MODEL
+from rlhf_core.registry.service import POLICY_MODEL, REWARD_MODEL
 from rlhf_core.vocabulary import JobKind, Resource
 
 Command = Callable[..., None]

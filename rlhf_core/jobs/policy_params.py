@@ -13,11 +13,9 @@ from rlhf_core.dataset.params import parse_params as parse_dataset_params
 from rlhf_core.dataset.service import is_name
 from rlhf_core.errors import InvalidInput
 from rlhf_core.jobs.train_params import Readers, build_options, parse_fields
-from rlhf_core.registry.service import MAX_NAME_CHARS
+from rlhf_core.registry.service import MAX_NAME_CHARS, POLICY_MODEL
 from rlhf_core.vocabulary import DatasetPurpose, JobKind
 
-POLICY_MODEL = "assistant"
-"""The name of the policy that answers."""
 STARTER = "starter"
 """The base that means: the newest starter of the model, made first where there is none."""
 AUTO = "auto"

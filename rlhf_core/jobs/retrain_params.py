@@ -1,6 +1,5 @@
 """What a retraining is asked for, and how much is new for it to learn from."""
 
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -9,14 +8,15 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from rlhf_core.clock import first_id_at
 from rlhf_core.errors import InvalidInput
 from rlhf_core.jobs.policy_params import (
-    POLICY_MODEL,
     REWARDED,
     TrainPolicyParams,
     parse_policy_params,
 )
 from rlhf_core.jobs.train_params import TrainRewardParams, parse_train_params
+from rlhf_core.registry.service import POLICY_MODEL
 from rlhf_core.store.tables import Comparison, Feedback, Job, Model, ModelVersion
 from rlhf_core.vocabulary import JobKind
 
@@ -131,12 +131,6 @@ def count_new_feedback(db: Session, since: datetime | None) -> int:
     for table in (Feedback, Comparison):
         query = sa.select(sa.func.count()).select_from(table).where(table.withdrawn_at.is_(None))
         if since is not None:
-            # Ids begin with the moment of their making: the key's index finds the new ones.
-            query = query.where(table.id >= _first_id(since), table.created_at > since)
+            query = query.where(table.id >= first_id_at(since), table.created_at > since)
         total += db.scalar(query) or 0
     return total
-
-
-def _first_id(moment: datetime) -> uuid.UUID:
-    """The smallest id that `clock.new_id` can have made at this moment."""
-    return uuid.UUID(int=int(moment.timestamp() * 1000) << 80)

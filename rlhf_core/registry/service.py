@@ -36,6 +36,8 @@ from rlhf_core.vocabulary import Alias, ModelKind
 
 REWARD_MODEL = "reward"
 """The name of the reward model that reranks."""
+POLICY_MODEL = "assistant"
+"""The name of the policy that answers."""
 MAX_NAME_CHARS = 200
 MAX_REASON_CHARS = 2000
 

@@ -26,10 +26,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rlhf_core.config import Settings
-from rlhf_core.errors import InvalidInput, RlhfError, TooLarge, Unavailable
+from rlhf_core.errors import InvalidInput, NotFound, RlhfError, TooLarge, Unavailable
+from rlhf_core.serving.chat import ChatBody, ChatService
 from rlhf_core.serving.client import SECRET_HEADER, derive_secret
-from rlhf_core.serving.loader import LoadedModel, ModelSlot
+from rlhf_core.serving.loader import LoadedModel, ModelSlot, load_version
 from rlhf_core.serving.logbook import Logbook
+from rlhf_core.serving.policies import PolicyShelf
 from rlhf_core.serving.ranking import rank_scores
 from rlhf_core.serving.speech import SpeechModel
 from rlhf_core.store.engine import Store
@@ -69,9 +71,17 @@ class InferenceService:
     """The endpoints. Each request keeps the model that it began with, also through a swap."""
 
     def __init__(
-        self, slot: ModelSlot, logbook: Logbook, *, patience_s: float, speech_model: str = ""
+        self,
+        slot: ModelSlot[LoadedModel],
+        shelf: PolicyShelf,
+        logbook: Logbook,
+        *,
+        patience_s: float,
+        speech_model: str = "",
     ) -> None:
         self._slot = slot
+        self._shelf = shelf
+        self._chat = ChatService(shelf, lambda: slot.current)
         self._speech = SpeechModel(speech_model)
         self._logbook = logbook
         self._patience_s = patience_s
@@ -79,13 +89,15 @@ class InferenceService:
 
     async def health(self, _request: Request) -> Response:
         """Which version serves, and what is wrong."""
-        current = self._slot.current
+        current, policy = self._slot.current, self._shelf.promoted
         return JSONResponse(
             {
                 "is_ready": current is not None,
                 "version": None if current is None else current.name,
                 "version_id": None if current is None else str(current.version_id),
                 "problem": self._slot.problem,
+                "policy": None if policy.current is None else policy.current.name,
+                "policy_problem": policy.problem,
             }
         )
 
@@ -129,6 +141,10 @@ class InferenceService:
             raise
         self._note("score", num, started, current, None)
         return JSONResponse({"scores": scores, **_describe(current)})
+
+    async def chat(self, request: Request) -> Response:
+        """The answer of a policy as it comes; 503 where there is no sound one."""
+        return await self._chat.chat(await _read_body(request, ChatBody))
 
     async def transcribe(self, request: Request) -> Response:
         """What is said in a WAV recording, the body; 503 where no speech model is configured."""
@@ -199,12 +215,13 @@ class SecretGate:
 
 
 def build_app(service: InferenceService, secret: str) -> ASGIApp:
-    """The ASGI application: `/health`, `/rerank`, `/score`, `/transcribe`."""
+    """The ASGI application: `/health`, `/rerank`, `/score`, `/chat`, `/transcribe`."""
     app = Starlette(
         routes=[
             Route("/health", service.health),
             Route("/rerank", service.rerank, methods=["POST"]),
             Route("/score", service.score, methods=["POST"]),
+            Route("/chat", service.chat, methods=["POST"]),
             Route("/transcribe", service.transcribe, methods=["POST"]),
         ],
         exception_handlers={RlhfError: _explain},
@@ -224,17 +241,19 @@ def run_inference(
     Raises Unavailable if the port is taken.
     """
     listener = _listen(settings.inference_port)
-    slot = ModelSlot(store)
+    slot = ModelSlot(store, load_version)
+    shelf = PolicyShelf(store)
     logbook = Logbook(store)
     ended = threading.Event()
 
-    def follow() -> None:
+    def follow(followed: ModelSlot[Any]) -> None:
         while not ended.is_set():
-            slot.refresh()
+            followed.refresh()
             ended.wait(POLL_S)
 
     service = InferenceService(
         slot,
+        shelf,
         logbook,
         patience_s=settings.inference_timeout_s,
         speech_model=settings.speech_model,
@@ -248,8 +267,12 @@ def run_inference(
         ws="none",
     )
     server = uvicorn.Server(config)
-    follower = threading.Thread(target=follow, name="follow alias", daemon=True)
-    follower.start()
+    followers = [
+        threading.Thread(target=follow, args=(each,), name="follow alias", daemon=True)
+        for each in (slot, shelf.promoted)
+    ]
+    for follower in followers:
+        follower.start()
     if exit_with_parent:
         threading.Thread(target=_end_with_stdin, args=(server,), daemon=True).start()
     # uvicorn raises the signal again once it has shut down: without this, that ends the process
@@ -262,7 +285,8 @@ def run_inference(
     finally:
         ended.set()
         logbook.close()
-        follower.join(timeout=GRACE_S)
+        for follower in followers:
+            follower.join(timeout=GRACE_S)
 
 
 def _listen(port: int) -> socket.socket:
@@ -309,7 +333,7 @@ async def _read_body(request: Request, kind: type[Body]) -> Body:
 
 
 async def _explain(_request: Request, error: Exception) -> Response:
-    status = 422 if isinstance(error, InvalidInput) else 503
+    status = {InvalidInput: 422, NotFound: 404}.get(type(error), 503)
     return JSONResponse({"error": str(error)}, status)
 
 

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 from rlhf_core.artifacts import open_artifact
 from rlhf_core.config import get_settings
@@ -23,6 +24,21 @@ from rlhf_core.vocabulary import ModelKind
 LOGGER = logging.getLogger(__name__)
 RETRY_AFTER_S = 10.0
 """How long a version that could not be loaded is left alone: its files may be restored."""
+
+
+class Loaded(Protocol):
+    """A version in memory."""
+
+    @property
+    def version_id(self) -> uuid.UUID:
+        """Which version it is."""
+
+    @property
+    def name(self) -> str:
+        """What people call it, such as `reward v3`."""
+
+
+Model = TypeVar("Model", bound=Loaded)
 
 
 @dataclass(frozen=True)
@@ -78,7 +94,7 @@ def open_model(kind: ModelKind, folder: Path, *, is_caching: bool = False) -> Re
     return load_model(kind, folder, encoder=encoder)
 
 
-class ModelSlot:
+class ModelSlot(Generic[Model]):
     """Holds the `production` version of a model, and follows the alias at each `refresh()`.
 
     A version that cannot be loaded leaves the one before in place; `problem` then says so.
@@ -87,9 +103,9 @@ class ModelSlot:
     def __init__(
         self,
         store: Store,
+        load: Callable[[ModelVersionView], Model],
         *,
         model_name: str = REWARD_MODEL,
-        load: Callable[[ModelVersionView], LoadedModel] = load_version,
     ) -> None:
         self._store = store
         self._model_name = model_name
@@ -98,7 +114,7 @@ class ModelSlot:
         self._failed: uuid.UUID | None = None
         self._retry_at = 0.0
         self._refreshed_at = -math.inf
-        self.current: LoadedModel | None = None
+        self.current: Model | None = None
         self.problem: str | None = "The model is being loaded."
 
     def refresh(self, *, at_most_every_s: float = 0.0) -> None:
@@ -125,6 +141,8 @@ class ModelSlot:
             self._swap(wanted)
 
     def _swap(self, wanted: ModelVersionView) -> None:
+        if self.current is None:
+            self.problem = f"{wanted.name} is being loaded; try again in a moment."
         try:
             loaded = self._load(wanted)
         except Exception as error:  # noqa: BLE001 - no file of a new version may end the old one

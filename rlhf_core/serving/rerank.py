@@ -12,7 +12,7 @@ from rlhf_core.encoder.model import clean_text
 from rlhf_core.errors import InvalidInput, RlhfError, Unavailable
 from rlhf_core.registry.service import find_production
 from rlhf_core.serving.client import InferenceClient, NotRunning
-from rlhf_core.serving.loader import ModelSlot
+from rlhf_core.serving.loader import LoadedModel, ModelSlot, load_version
 from rlhf_core.serving.ranking import Ranking, Scores, keep_order, rank_scores
 from rlhf_core.store.engine import get_store
 
@@ -140,5 +140,5 @@ def _client() -> InferenceClient:
 
 
 @lru_cache
-def _slot() -> ModelSlot:
-    return ModelSlot(get_store())
+def _slot() -> ModelSlot[LoadedModel]:
+    return ModelSlot(get_store(), load_version)

@@ -61,7 +61,7 @@ def test_transformer_takes_the_place_of_embeddings_under_one_name_and_serves(
         (found,) = list_evaluations(db, newest.id, actor=SYSTEM)
     assert found.split == "test"
     assert found.examination["reliability"]
-    slot = ModelSlot(store)
+    slot = ModelSlot(store, load_version)
     slot.refresh()
     assert slot.current is not None
     assert slot.current.name == "reward v1"

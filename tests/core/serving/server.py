@@ -13,8 +13,9 @@ import uvicorn
 from rlhf_core.config import get_settings
 from rlhf_core.serving.client import derive_secret
 from rlhf_core.serving.inference import InferenceService, build_app
-from rlhf_core.serving.loader import LoadedModel, ModelSlot
+from rlhf_core.serving.loader import LoadedModel, ModelSlot, load_version
 from rlhf_core.serving.logbook import Logbook
+from rlhf_core.serving.policies import PolicyShelf
 from rlhf_core.store.engine import Store
 
 
@@ -34,13 +35,17 @@ def loaded_stub(compute: Callable[[str, str], float], name: str = "stub v1") -> 
 
 
 @contextmanager
-def serve(store: Store, current: LoadedModel | None) -> Iterator[tuple[int, ModelSlot]]:
+def serve(
+    store: Store, current: LoadedModel | None
+) -> Iterator[tuple[int, ModelSlot[LoadedModel]]]:
     """(port, slot) of a running server; the slot holds `current` and follows nothing."""
-    slot = ModelSlot(store)
+    slot = ModelSlot(store, load_version)
     slot.current, slot.problem = current, None if current else "No model is promoted yet."
+    shelf = PolicyShelf(store)
+    shelf.promoted.refresh()
     logbook = Logbook(store)
     settings = get_settings()
-    service = InferenceService(slot, logbook, patience_s=settings.inference_timeout_s)
+    service = InferenceService(slot, shelf, logbook, patience_s=settings.inference_timeout_s)
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     listener.listen()  # connections wait from here on: no need to ask whether it is up

@@ -5,20 +5,20 @@ import pytest
 from rlhf_core.config import get_settings
 from rlhf_core.errors import Unavailable
 from rlhf_core.registry.views import ModelVersionView
-from rlhf_core.serving.loader import LoadedModel, ModelSlot
+from rlhf_core.serving.loader import LoadedModel, ModelSlot, load_version
 from rlhf_core.store.engine import Store
 from tests.core.serving.world import BAD, GOOD, PROMPT, promote_reward_model
 
 
 def test_slot_is_empty_before_the_first_promotion(store: Store) -> None:
-    slot = ModelSlot(store)
+    slot = ModelSlot(store, load_version)
     slot.refresh()
     assert slot.current is None
     assert slot.problem == "No model is promoted yet."
 
 
 def test_slot_follows_the_alias(store: Store) -> None:
-    slot = ModelSlot(store)
+    slot = ModelSlot(store, load_version)
     for number in (1, 2):
         with store.writing() as db:
             version = promote_reward_model(db)
@@ -33,7 +33,7 @@ def test_slot_follows_the_alias(store: Store) -> None:
 
 
 def test_broken_new_version_leaves_the_old_one_and_is_tried_again(store: Store) -> None:
-    slot = ModelSlot(store)
+    slot = ModelSlot(store, load_version)
     with store.writing() as db:
         first = promote_reward_model(db)
     slot.refresh()
@@ -74,7 +74,7 @@ def test_version_of_another_encoder_is_not_served(
         promote_reward_model(db)
     monkeypatch.setenv("RLHF_ENCODER", str(folder))
     get_settings.cache_clear()
-    slot = ModelSlot(store)
+    slot = ModelSlot(store, load_version)
     slot.refresh()
     assert slot.current is None
     assert slot.problem is not None
@@ -87,7 +87,7 @@ def test_whatever_loading_raises_ends_no_serving(store: Store) -> None:
 
     with store.writing() as db:
         promote_reward_model(db)
-    slot = ModelSlot(store, load=fail)
+    slot = ModelSlot(store, fail)
     slot.refresh()
     assert slot.current is None
     assert slot.problem == "reward v1 cannot be served: ZeroDivisionError: reward v1"
@@ -99,7 +99,7 @@ def test_lost_database_leaves_the_model_serving(
     def fail(*_: object) -> None:
         raise Unavailable("The database does not answer (test); try again.")
 
-    slot = ModelSlot(store)
+    slot = ModelSlot(store, load_version)
     with store.writing() as db:
         version = promote_reward_model(db)
     slot.refresh()

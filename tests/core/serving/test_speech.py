@@ -10,8 +10,9 @@ import pytest
 from rlhf_core.errors import InvalidInput, Unavailable
 from rlhf_core.serving.client import SECRET_HEADER
 from rlhf_core.serving.inference import InferenceService, build_app
-from rlhf_core.serving.loader import ModelSlot
+from rlhf_core.serving.loader import ModelSlot, load_version
 from rlhf_core.serving.logbook import Logbook
+from rlhf_core.serving.policies import PolicyShelf
 from rlhf_core.serving.speech import SpeechModel, read_wave
 from rlhf_core.store.engine import Store
 
@@ -90,7 +91,9 @@ def test_tiny_model_of_a_folder_writes_a_recording_down(tmp_path: Path) -> None:
 
 def test_inference_process_says_in_a_sentence_that_it_has_no_speech_model(store: Store) -> None:
     logbook = Logbook(store)
-    service = InferenceService(ModelSlot(store), logbook, patience_s=1.0)
+    service = InferenceService(
+        ModelSlot(store, load_version), PolicyShelf(store), logbook, patience_s=1.0
+    )
     app = build_app(service, "secret")
 
     async def ask(header: str) -> httpx.Response:

@@ -1,0 +1,185 @@
+"""Answers of the promoted policy, in the words of OpenAI's API."""
+
+import json
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Annotated, Any
+
+import anyio
+from fastapi import APIRouter, Request
+from sqlalchemy.orm import Session
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from rlhf_core.accounts.permissions import Actor, Permission
+from rlhf_core.api.auth import needs
+from rlhf_core.api.openai import REFUSALS, ChatIn, OpenAiRoute, describe
+from rlhf_core.clock import new_id
+from rlhf_core.errors import InvalidInput, RlhfError, Unavailable
+from rlhf_core.feedback.drafts import InteractionDraft, Message
+from rlhf_core.serving.answers import SOURCE, Served, begin_answer, finish_answer
+from rlhf_core.serving.chat_client import ask_policy
+
+router = APIRouter(responses=REFUSALS, route_class=OpenAiRoute)
+
+
+@dataclass
+class Answer:
+    """One answer as it comes."""
+
+    asked: ChatIn
+    id: str = field(default_factory=lambda: f"chatcmpl-{new_id().hex}")
+    created: int = field(default_factory=lambda: int(time.time()))
+    started: float = field(default_factory=time.perf_counter)
+    version: str = ""
+    version_id: uuid.UUID | None = None
+    text: str = ""
+    interaction_id: uuid.UUID | None = None
+    end: dict[str, Any] | None = None
+
+    def take(self, line: dict[str, Any]) -> str | None:
+        """Note a line of the inference process; the piece of text that it brings."""
+        if "version" in line:
+            self.version, self.version_id = line["version"], uuid.UUID(line["version_id"])
+        elif "piece" in line:
+            self.text += line["piece"]
+            return str(line["piece"])
+        else:
+            self.end = line
+        return None
+
+    def usage(self) -> dict[str, int]:
+        """Tokens of the messages, and of all answers."""
+        end = self.end or {}
+        prompt, completion = end.get("prompt_tokens", 0), end.get("completion_tokens", 0)
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+        }
+
+    def begin(self, db: Session) -> None:
+        """Store what was asked, unless that is not wanted."""
+        if self.version_id is not None and self.asked.store:
+            self.interaction_id = begin_answer(db, self._draft(), version_id=self.version_id)
+
+    def finish(self, db: Session) -> None:
+        """Keep what was said, as far as it came, and how it was served."""
+        if self.version_id is None:
+            return
+        end = self.end or {}
+        served = Served(
+            self.version_id,
+            latency_ms=(time.perf_counter() - self.started) * 1000,
+            num_candidates=self.asked.best_of,
+            is_fallback=bool(end.get("is_fallback")),
+            reason=end.get("reason") or (None if self.end else "broken off"),
+        )
+        finish_answer(db, self.interaction_id, self.text, served, is_whole=self.end is not None)
+
+    def _draft(self) -> InteractionDraft:
+        *before, last = self.asked.messages
+        context = [Message(role=one.role, content=one.as_text()) for one in before]
+        return InteractionDraft(
+            source=SOURCE,
+            external_id=self.id,
+            chat_id=self.asked.chat_id or self.id,
+            message_id=self.id,
+            user=self.asked.user,
+            context=context or None,
+            prompt=last.as_text(),
+            completion="",
+            model_name=self.version,
+        )
+
+
+@router.post("/v1/chat/completions", summary="Answer a conversation", response_model=None)
+async def post_chat(
+    request: Request, asked: ChatIn, _actor: Annotated[Actor, needs(Permission.SCORE)]
+) -> Response:
+    """Answer by the promoted policy, or by the version that `model` names; OpenAI's clients can.
+
+    The answer is stored before its end is sent: send feedback with its `id` as `message_id` and
+    the same (or your) `chat_id` to `/assistant/feedback`. 503 with `Retry-After` where no policy
+    answers.
+    """
+    last = asked.messages[-1]
+    if last.role != "user" or not last.as_text().strip():
+        raise InvalidInput("The last message must be the user's, with a text.", field="messages")
+    answer = Answer(asked)
+    lines = _answer(request, answer)
+    if not asked.stream:
+        async with aclosing(lines):
+            async for _ in lines:
+                pass
+        return JSONResponse(_whole(answer))
+    await anext(lines)  # what is wrong before the first piece is no stream yet
+    return StreamingResponse(_stream(answer, lines), media_type="text/event-stream")
+
+
+async def _answer(request: Request, answer: Answer) -> AsyncGenerator[str]:
+    """First '' once a version answers and the question is stored, then the pieces.
+
+    The answer is stored at the end, however that comes.
+    """
+    writer = request.app.state.writer
+    try:
+        async with ask_policy(answer.asked.to_inference()) as lines:
+            async for line in lines:
+                piece = answer.take(line)
+                if piece is not None:
+                    yield piece
+                elif answer.end is None:
+                    await writer.run(answer.begin)
+                    yield ""
+        if answer.end is None:
+            raise Unavailable("The inference process broke off in mid-answer.")
+    finally:
+        with anyio.CancelScope(shield=True):  # also where the caller is gone
+            await writer.run(answer.finish)
+
+
+async def _stream(answer: Answer, lines: AsyncIterator[str]) -> AsyncIterator[str]:
+    yield _event(_chunk(answer, {"role": "assistant", "content": ""}))
+    try:
+        async for piece in lines:
+            yield _event(_chunk(answer, {"content": piece}))
+    except RlhfError as error:
+        yield _event({"error": describe(error, HTTPStatus.SERVICE_UNAVAILABLE)})
+        return
+    reason = (answer.end or {}).get("finish_reason") or "stop"
+    yield _event(_chunk(answer, {}, reason))
+    options = answer.asked.stream_options
+    if options is not None and options.include_usage:
+        yield _event({**_chunk(answer, {}), "choices": [], "usage": answer.usage()})
+    yield "data: [DONE]\n\n"
+
+
+def _event(data: dict[str, Any]) -> str:
+    return f"data: {json.dumps(data)}\n\n"
+
+
+def _chunk(answer: Answer, delta: dict[str, str], reason: str | None = None) -> dict[str, Any]:
+    return {
+        "id": answer.id,
+        "object": "chat.completion.chunk",
+        "created": answer.created,
+        "model": answer.version,
+        "choices": [{"index": 0, "delta": delta, "finish_reason": reason}],
+    }
+
+
+def _whole(answer: Answer) -> dict[str, Any]:
+    end = answer.end or {}
+    message = {"role": "assistant", "content": answer.text}
+    return {
+        "id": answer.id,
+        "object": "chat.completion",
+        "created": answer.created,
+        "model": answer.version,
+        "choices": [{"index": 0, "message": message, "finish_reason": end.get("finish_reason")}],
+        "usage": answer.usage(),
+    }
