@@ -4,21 +4,38 @@ import streamlit as st
 
 from pages._ui.guard import require_actor, sign_out
 from pages._ui.messages import plain
+from pages._ui.state import enter_page
 from rlhf_core.accounts.permissions import Permission
 from rlhf_core.api.html import LOGO
 
+# Streamlit writes the chosen option in the primary colour, too dark to read on the dark theme.
+SELECTED_STYLE = """<style>
+[data-testid="stButtonGroup"] [aria-checked="true"] p { color: light-dark(#2457D6, #8FB3FF); }
+</style>"""
+
 st.set_page_config(page_title="RLHF Loop", page_icon=LOGO, layout="wide")
 st.logo(LOGO, size="large")
+st.html(SELECTED_STYLE)
 actor = require_actor()
 
 # (section, file in pages/, title, icon, who sees it): the file's own guard asks for the same
 PAGES = [
     ("Collect", "collect/rate", "Rate", "thumbs_up_down", Permission.RATE),
     ("Collect", "collect/compare", "Compare", "compare", Permission.RATE),
+    ("Collect", "collect/chat", "Chat", "forum", Permission.RATE),
     ("Collect", "collect/my_ratings", "My ratings", "history", Permission.RATE),
     ("Collect", "collect/queues", "Queues", "checklist", Permission.RATE),
+    ("Analyse", "analyse/overview", "Overview", "dashboard", Permission.READ_ANALYTICS),
+    ("Analyse", "analyse/trends", "Trends", "trending_up", Permission.READ_ANALYTICS),
+    ("Analyse", "analyse/failures", "Failures", "bug_report", Permission.READ_ANALYTICS),
+    ("Analyse", "analyse/steps", "Steps", "footprint", Permission.READ_ANALYTICS),
+    ("Analyse", "analyse/engagement", "Engagement", "web_traffic", Permission.READ_ANALYTICS),
+    ("Analyse", "analyse/model_trends", "Model trends", "insights", Permission.READ_ANALYTICS),
     ("Analyse", "analyse/raters", "Raters", "groups", Permission.READ_ANALYTICS),
     ("Analyse", "analyse/disputes", "Disputes", "gavel", Permission.ADJUDICATE),
+    ("Analyse", "analyse/alerts", "Alerts", "notifications", Permission.READ_ANALYTICS),
+    ("Analyse", "analyse/digest", "Digest", "summarize", Permission.READ_ANALYTICS),
+    ("Analyse", "analyse/rows", "Rows", "list", Permission.READ_ANALYTICS),
     ("Train", "train/datasets", "Datasets", "dataset", Permission.MANAGE_DATASETS),
     ("Train", "train/launch", "Launch training", "rocket_launch", Permission.RUN_JOBS),
     ("Train", "train/runs", "Runs", "monitoring", Permission.RUN_JOBS),
@@ -27,8 +44,11 @@ PAGES = [
     ("Admin", "admin/transfer", "Import and export", "swap_vert", Permission.EXPORT_DATA),
     ("Admin", "admin/workers", "Workers", "memory", Permission.RUN_JOBS),
 ]
+HIDDEN = {"analyse/rows"}  # reached by links only
+HOME = "analyse/overview"  # for those who may see it; for others their first page
 
 sections: dict[str, list[st.Page]] = {}
+homes: list[st.Page] = []
 for section, file, title, icon, permission in PAGES:
     if actor.may(permission):
         page = st.Page(
@@ -36,24 +56,27 @@ for section, file, title, icon, permission in PAGES:
             title=title,
             icon=f":material/{icon}:",
             url_path=file.rsplit("/", 1)[-1],
+            visibility="hidden" if file in HIDDEN else "visible",
         )
         sections.setdefault(section, []).append(page)
+        homes.insert(0 if file == HOME else len(homes), page)
 
 
-def open_first_page() -> None:
-    """Lead from `/` to the first page of the role, so that every page keeps an address of its own.
+def open_home() -> None:
+    """Lead from `/` to the home of the role, so that every page keeps an address of its own.
 
     The default page itself has none but `/`: its own name would be "not found".
     """
-    first = next(iter(sections.values()))[0]
-    st.switch_page(first, query_params=st.query_params.to_dict())
+    params = {name: st.query_params.get_all(name) for name in st.query_params}
+    st.switch_page(homes[0], query_params=params)
 
 
-home = st.Page(open_first_page, title="RLHF Loop", default=True, visibility="hidden")
+home = st.Page(open_home, title="RLHF Loop", default=True, visibility="hidden")
 chosen = st.navigation({"": [home], **sections}, expanded=True)
 with st.sidebar, st.container(key="account", horizontal=True, vertical_alignment="center"):
     st.caption(f"{plain(actor.name)} · {actor.role.value}")
     st.button("Sign out", key="sign_out", on_click=sign_out, type="tertiary")
     if actor.may(Permission.SCORE):
         st.link_button("API", "/api/docs", icon=":material/api:", type="tertiary")
+enter_page(chosen.url_path)
 chosen.run()

@@ -33,6 +33,11 @@ def new_id() -> uuid.UUID:
     return uuid.UUID(int=value)
 
 
+def first_id_at(moment: datetime) -> uuid.UUID:
+    """The smallest id that `new_id` can have made at this moment: the key's index finds newer."""
+    return uuid.UUID(int=int(moment.timestamp() * 1000) << 80)
+
+
 def new_hex_ids(count: int) -> list[str]:
     """`count` ids as `new_id()` makes them, as 32 hexadecimal digits: for bulk inserts."""
     start = f"{time.time_ns() // 1_000_000:012x}7"

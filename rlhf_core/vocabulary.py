@@ -2,6 +2,9 @@
 
 from enum import StrEnum
 
+DEMO_SOURCE = "demo"
+"""The source of the demo world's interactions."""
+
 
 class RaterKind(StrEnum):
     """Who left a feedback row."""
@@ -9,6 +12,21 @@ class RaterKind(StrEnum):
     SME = "sme"
     END_USER = "end_user"
     MODEL = "model"
+
+
+class Verdict(StrEnum):
+    """What a piece of feedback on a completion comes to: its rating, or without one its thumb."""
+
+    GOOD = "good"
+    NEUTRAL = "neutral"
+    BAD = "bad"
+
+
+class AlikeBy(StrEnum):
+    """Which texts of bad answers are alike in a group of failures."""
+
+    COMPLETION = "completion"
+    PROMPT = "prompt"
 
 
 class Choice(StrEnum):
@@ -153,6 +171,7 @@ class JobKind(StrEnum):
     EVALUATE_POLICY = "evaluate_policy"
     RETRAIN = "retrain"
     SCORE = "score"
+    CLUSTER_FAILURES = "cluster_failures"
     IMPORT = "import"
 
 
@@ -210,6 +229,19 @@ class DeploymentState(StrEnum):
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled_back"
     STOPPED = "stopped"
+
+
+class AlertKind(StrEnum):
+    """What a rule of alerts watches."""
+
+    APPROVAL_BELOW = "approval_below"
+    NEW_ACTION_TYPE = "new_action_type"
+    NEGATIVES_SPIKE = "negatives_spike"
+    NO_FEEDBACK = "no_feedback"
+    AGREEMENT_BELOW = "agreement_below"
+    DRIFT = "drift"
+    RUN_FAILED = "run_failed"
+    CANARY_DUE = "canary_due"
 
 
 class AlertState(StrEnum):

@@ -19,6 +19,29 @@ KIND = sa.Enum(
     create_constraint=True,
     length=32,
 )
+DECISION = sa.Enum(
+    "resolved",
+    "excluded",
+    name="adjudicationdecision",
+    native_enum=False,
+    create_constraint=True,
+    length=32,
+)
+CHOICE = sa.Enum(
+    "left",
+    "right",
+    "tie",
+    "both_bad",
+    name="choice",
+    native_enum=False,
+    create_constraint=True,
+    length=32,
+)
+PAIR_REFERENCES = (
+    ("first_interaction_id", "interactions", "CASCADE"),
+    ("second_interaction_id", "interactions", "CASCADE"),
+    ("adjudicator_id", "accounts", "SET NULL"),
+)
 
 
 def upgrade() -> None:
@@ -53,6 +76,8 @@ def upgrade() -> None:
         sa.Column("source", sa.String(length=200), nullable=False),
         sa.Column("model_name", sa.String(length=200), nullable=False),
         sa.Column("rater_kind", KIND, nullable=False),
+        sa.Column("action_type", sa.String(length=100), nullable=False),
+        sa.Column("interaction_id", sa.Uuid(), nullable=False),
         sa.Column("num_bad", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint(
             "pattern_hash",
@@ -68,8 +93,6 @@ def upgrade() -> None:
     op.create_table(
         "bad_exchanges",
         sa.Column("pattern_hash", sa.String(length=32), nullable=False),
-        sa.Column("action_type", sa.String(length=100), nullable=False),
-        sa.Column("interaction_id", sa.Uuid(), nullable=False),
         sa.Column("num_bad", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("pattern_hash", name=op.f("pk_bad_exchanges")),
     )
@@ -99,6 +122,7 @@ def upgrade() -> None:
         sa.Column("num_rating_4", sa.Integer(), nullable=False),
         sa.Column("num_rating_5", sa.Integer(), nullable=False),
         sa.Column("num_good", sa.Integer(), nullable=False),
+        sa.Column("num_neutral", sa.Integer(), nullable=False),
         sa.Column("num_bad", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint(
             "day",
@@ -111,19 +135,94 @@ def upgrade() -> None:
         ),
     )
     op.create_table(
-        "rater_rollups",
+        "user_sessions",
         sa.Column("day", sa.Date(), nullable=False),
-        sa.Column("rater_id", sa.Uuid(), nullable=False),
+        sa.Column("bucket", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("user_pseudonym", sa.String(length=64), nullable=False),
+        sa.Column("source", sa.String(length=200), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("action_type", sa.String(length=100), nullable=False),
+        sa.Column("model_name", sa.String(length=200), nullable=False),
+        sa.Column("duration_s", sa.Double(), nullable=False),
+        sa.Column("num_interactions", sa.Integer(), nullable=False),
+        sa.Column("num_events", sa.Integer(), nullable=False),
         sa.Column("num_feedback", sa.Integer(), nullable=False),
         sa.Column("num_good", sa.Integer(), nullable=False),
+        sa.Column("num_neutral", sa.Integer(), nullable=False),
         sa.Column("num_bad", sa.Integer(), nullable=False),
-        sa.Column("num_ratings", sa.Integer(), nullable=False),
-        sa.Column("sum_ratings", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "day", "bucket", "user_pseudonym", "source", "number", name=op.f("pk_user_sessions")
+        ),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "session_rollups",
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("num_sessions", sa.Integer(), nullable=False),
+        sa.Column("num_with_feedback", sa.Integer(), nullable=False),
+        sa.Column("num_interactions", sa.Integer(), nullable=False),
+        sa.Column("sum_duration_s", sa.Double(), nullable=False),
+        sa.Column("num_single", sa.Integer(), nullable=False),
+        sa.Column("num_under_60", sa.Integer(), nullable=False),
+        sa.Column("num_under_300", sa.Integer(), nullable=False),
+        sa.Column("num_under_900", sa.Integer(), nullable=False),
+        sa.Column("num_under_1800", sa.Integer(), nullable=False),
+        sa.Column("num_under_3600", sa.Integer(), nullable=False),
+        sa.Column("num_longer", sa.Integer(), nullable=False),
         sa.Column("source", sa.String(length=200), nullable=False),
         sa.Column("action_type", sa.String(length=100), nullable=False),
         sa.Column("model_name", sa.String(length=200), nullable=False),
         sa.PrimaryKeyConstraint(
-            "day", "rater_id", "source", "action_type", "model_name", name=op.f("pk_rater_rollups")
+            "day", "source", "action_type", "model_name", name=op.f("pk_session_rollups")
+        ),
+    )
+    op.create_table(
+        "session_path_rollups",
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("source", sa.String(length=200), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("path", sa.Text(), nullable=False),
+        sa.Column("num_sessions", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("day", "source", "number", name=op.f("pk_session_path_rollups")),
+    )
+    with op.batch_alter_table("events", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_events_occurred_at"), ["occurred_at"], unique=False)
+    op.create_index(
+        "ix_feedback_step_time",
+        "feedback",
+        ["occurred_at"],
+        unique=False,
+        sqlite_where=sa.text("step_id IS NOT NULL"),
+        postgresql_where=sa.text("step_id IS NOT NULL"),
+    )
+    op.create_table(
+        "rater_rollups",
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("rater_kind", KIND, nullable=False),
+        sa.Column("rater_id", sa.Uuid(), nullable=False),
+        sa.Column("num_feedback", sa.Integer(), nullable=False),
+        sa.Column("source", sa.String(length=200), nullable=False),
+        sa.Column("action_type", sa.String(length=100), nullable=False),
+        sa.Column("model_name", sa.String(length=200), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "day",
+            "rater_kind",
+            "rater_id",
+            "source",
+            "action_type",
+            "model_name",
+            name=op.f("pk_rater_rollups"),
+        ),
+    )
+    op.create_table(
+        "rater_day_rollups",
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("rater_kind", KIND, nullable=False),
+        sa.Column("rater_id", sa.Uuid(), nullable=False),
+        sa.Column("source", sa.String(length=200), nullable=False),
+        sa.Column("num_feedback", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "day", "rater_kind", "rater_id", "source", name=op.f("pk_rater_day_rollups")
         ),
     )
     op.create_table(
@@ -236,6 +335,7 @@ def upgrade() -> None:
         )
     with op.batch_alter_table("alerts", schema=None) as batch_op:
         batch_op.add_column(sa.Column("resolved_by", sa.Uuid(), nullable=True))
+        batch_op.add_column(sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True))
         batch_op.create_index(batch_op.f("ix_alerts_resolved_by"), ["resolved_by"], unique=False)
         batch_op.create_foreign_key(
             batch_op.f("fk_alerts_resolved_by"),
@@ -247,6 +347,7 @@ def upgrade() -> None:
     op.execute("DELETE FROM feedback_rollups")
     with op.batch_alter_table("feedback_rollups", schema=None) as batch_op:
         batch_op.add_column(sa.Column("num_good", sa.Integer(), nullable=False))
+        batch_op.add_column(sa.Column("num_neutral", sa.Integer(), nullable=False))
         batch_op.add_column(sa.Column("num_bad", sa.Integer(), nullable=False))
     op.drop_table("step_rollups")
     op.create_table(
@@ -254,6 +355,7 @@ def upgrade() -> None:
         sa.Column("day", sa.Date(), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("kind", sa.String(length=100), nullable=False),
+        sa.Column("rater_kind", KIND, nullable=False),
         sa.Column("num_good", sa.Integer(), nullable=False),
         sa.Column("num_neutral", sa.Integer(), nullable=False),
         sa.Column("num_wrong", sa.Integer(), nullable=False),
@@ -264,16 +366,19 @@ def upgrade() -> None:
             "day",
             "position",
             "kind",
+            "rater_kind",
             "source",
             "action_type",
             "model_name",
             name=op.f("pk_step_rollups"),
         ),
     )
+    _create_pair_adjudications()
 
 
 def downgrade() -> None:
     """Migrate down."""
+    _drop_pair_adjudications()
     op.drop_table("step_rollups")
     op.create_table(
         "step_rollups",
@@ -291,10 +396,12 @@ def downgrade() -> None:
     )
     with op.batch_alter_table("feedback_rollups", schema=None) as batch_op:
         batch_op.drop_column("num_bad")
+        batch_op.drop_column("num_neutral")
         batch_op.drop_column("num_good")
     with op.batch_alter_table("alerts", schema=None) as batch_op:
         batch_op.drop_constraint(batch_op.f("fk_alerts_resolved_by"), type_="foreignkey")
         batch_op.drop_index(batch_op.f("ix_alerts_resolved_by"))
+        batch_op.drop_column("ended_at")
         batch_op.drop_column("resolved_by")
     with op.batch_alter_table("failure_cluster_members", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_failure_cluster_members_interaction_id"))
@@ -308,7 +415,14 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_failure_clusterings_job_id"))
     op.drop_table("failure_clusterings")
     op.drop_table("step_answer_rollups")
+    op.drop_table("rater_day_rollups")
     op.drop_table("rater_rollups")
+    op.drop_index("ix_feedback_step_time", table_name="feedback")
+    with op.batch_alter_table("events", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_events_occurred_at"))
+    op.drop_table("session_path_rollups")
+    op.drop_table("session_rollups")
+    op.drop_table("user_sessions")
     op.drop_table("feedback_hour_rollups")
     with op.batch_alter_table("bad_exchanges", schema=None) as batch_op:
         batch_op.drop_index(
@@ -321,3 +435,34 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_bad_exchange_rollups_day"))
     op.drop_table("bad_exchange_rollups")
     op.drop_table("aspect_rollups")
+
+
+def _create_pair_adjudications() -> None:
+    op.create_table(
+        "pair_adjudications",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("first_interaction_id", sa.Uuid(), nullable=False),
+        sa.Column("second_interaction_id", sa.Uuid(), nullable=False),
+        sa.Column("adjudicator_id", sa.Uuid(), nullable=True),
+        sa.Column("decision", DECISION, nullable=False),
+        sa.Column("choice", CHOICE, nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("superseded_at", sa.DateTime(timezone=True), nullable=True),
+        *(
+            sa.ForeignKeyConstraint(
+                [column],
+                [f"{table}.id"],
+                name=op.f(f"fk_pair_adjudications_{column}"),
+                ondelete=ondelete,
+            )
+            for column, table, ondelete in PAIR_REFERENCES
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_pair_adjudications")),
+    )
+    for column, _, _ in PAIR_REFERENCES:
+        op.create_index(op.f(f"ix_pair_adjudications_{column}"), "pair_adjudications", [column])
+
+
+def _drop_pair_adjudications() -> None:
+    op.drop_table("pair_adjudications")

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, time, timedelta
 import streamlit as st
 
 from pages._ui.data import read_filter_values
+from pages._ui.failure_choice import ask_cluster, find_wanted
 from rlhf_core.accounts.permissions import Actor
 from rlhf_core.dataset.params import DatasetParams, Filters
 from rlhf_core.vocabulary import (
@@ -84,7 +85,10 @@ def ask_params(actor: Actor) -> DatasetParams:
     )
     st.caption(PURPOSES[purpose][1])
     left, right = st.columns(2)
-    with left, st.expander("Which interactions", key="dataset_filters"):
+    with (
+        left,
+        st.expander("Which interactions", key="dataset_filters", expanded=bool(find_wanted())),
+    ):
         filters = _ask_filters(actor, purpose)
     if purpose is DatasetPurpose.PROMPTS:
         return DatasetParams(purpose=purpose, filters=filters)
@@ -119,6 +123,7 @@ def _ask_filters(actor: Actor, purpose: DatasetPurpose) -> Filters:
             width=160,
             help="Items that fewer people judged are left out.",
         )
+    cluster_id = ask_cluster(actor, "dataset")
     include_demo = st.toggle("Include demo data", key="dataset_demo")
     return Filters(
         source=source,
@@ -129,6 +134,7 @@ def _ask_filters(actor: Actor, purpose: DatasetPurpose) -> Filters:
         until=_start_of(until + timedelta(days=1)) if isinstance(until, date) else None,
         include_demo=include_demo,
         min_raters=int(min_raters),
+        cluster_id=cluster_id,
     )
 
 

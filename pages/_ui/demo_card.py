@@ -59,6 +59,7 @@ def _load() -> None:
         with get_store().writing() as db:
             counts = load_demo(db, actor=actor)
         st.cache_data.clear()
+        st.cache_resource.clear()
         notify(f"{counts.num_interactions:,} demo interactions are loaded.")
 
 
@@ -90,6 +91,7 @@ def _confirm() -> None:
             cleared = clear_demo(db, actor=actor)
         remove_files(cleared.folders)
         st.cache_data.clear()
+        st.cache_resource.clear()
         _forget()
         notify("The demo world is cleared.")
         st.rerun()

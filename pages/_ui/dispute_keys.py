@@ -12,20 +12,37 @@ from rlhf_core.accounts.permissions import Permission
 from rlhf_core.errors import RlhfError
 from rlhf_core.feedback.adjudication import MAX_REASON_CHARS, adjudicate, withdraw_adjudication
 from rlhf_core.feedback.disputed import Dispute
+from rlhf_core.feedback.pair_adjudication import (
+    PairDispute,
+    adjudicate_pair,
+    withdraw_pair_adjudication,
+)
 from rlhf_core.store.engine import get_store
-from rlhf_core.vocabulary import AdjudicationDecision
+from rlhf_core.vocabulary import AdjudicationDecision, Choice
 
 _QUESTION = "dispute_question"  # what the open dialog is about
-RESOLVED, EXCLUDED = AdjudicationDecision.RESOLVED, AdjudicationDecision.EXCLUDED
+RESOLVED = {"decision": AdjudicationDecision.RESOLVED}
+EXCLUDED = {"decision": AdjudicationDecision.EXCLUDED}
 
+Said = dict[str, Any]
 # (key, name, what it says)
-RATING_KEYS = [(str(n), f"{n} {word}", {"rating": n}) for n, word in
-               enumerate(("Bad", "Poor", "Fair", "Good", "Great"), 1)]  # fmt: skip
-THUMB_KEYS = [("Y", "Yes", {"thumb": 1}), ("N", "No", {"thumb": -1})]
-LABEL_KEYS = [
-    ("G", "Good", {"label": 1}),
-    ("N", "Neutral", {"label": 0}),
-    ("W", "Wrong", {"label": -1}),
+RATING_KEYS: list[tuple[str, str, Said]] = [
+    (str(n), f"{n} {word}", {**RESOLVED, "rating": n})
+    for n, word in enumerate(("Bad", "Poor", "Fair", "Good", "Great"), 1)
+]
+THUMB_KEYS: list[tuple[str, str, Said]] = [
+    ("Y", "Yes", {**RESOLVED, "thumb": 1}),
+    ("N", "No", {**RESOLVED, "thumb": -1}),
+]
+LABEL_KEYS: list[tuple[str, str, Said]] = [
+    ("G", "Good", {**RESOLVED, "label": 1}),
+    ("N", "Neutral", {**RESOLVED, "label": 0}),
+    ("W", "Wrong", {**RESOLVED, "label": -1}),
+]
+PAIR_KEYS: list[tuple[str, str, Said]] = [
+    ("1", "Left", {"choice": Choice.LEFT}),
+    ("2", "Right", {"choice": Choice.RIGHT}),
+    ("0", "Tie", {"choice": Choice.TIE}),
 ]
 
 
@@ -51,27 +68,29 @@ def is_asking() -> bool:
     return _QUESTION in st.session_state
 
 
-def draw_keys(dispute: Dispute, place: int, num_all: int) -> None:
+def draw_keys(dispute: Dispute | PairDispute, place: int, num_all: int) -> None:
     """The answers, excluding, and the ways to the items before and behind."""
     _forget_other(dispute)
     standing = dispute.standing
-    suffix = (dispute.step or dispute.interaction).id.hex
+    is_pair = isinstance(dispute, PairDispute)
+    suffix = _suffix(dispute)
     with st.container(horizontal=True, gap="small", key="keys", vertical_alignment="center"):
         for key, name, said in _answers(dispute):
             st.button(
                 name.removeprefix(f"{key} "), shortcut=_live(key), key=f"decide_{key}_{suffix}",
-                on_click=_ask, args=(dispute, RESOLVED, name, said, place),
+                on_click=_ask, args=(dispute, name, said, place),
             )  # fmt: skip
         st.button(
             "Exclude", shortcut=_live("X"), key=f"exclude_{suffix}", icon=":material/block:",
             help="It goes into no dataset.",
-            on_click=_ask, args=(dispute, EXCLUDED, "Exclude", {}, place),
+            on_click=_ask,
+            args=(dispute, "Exclude", {"choice": None} if is_pair else EXCLUDED, place),
         )  # fmt: skip
         if standing is not None:
             st.button(
                 "Take back", shortcut=_live("U"), key=f"take_back_{suffix}",
                 help="The raters' answers count again.",
-                on_click=_take_back, args=(standing.id,),
+                on_click=_take_back, args=(standing.id, is_pair),
             )  # fmt: skip
         st.space("stretch")
         with st.container(horizontal=True, gap="small", width="content", key="ways"):
@@ -81,8 +100,16 @@ def draw_keys(dispute: Dispute, place: int, num_all: int) -> None:
                       disabled=place + 1 >= num_all, on_click=go_to, args=(place + 1,))  # fmt: skip
 
 
-def _answers(dispute: Dispute) -> list[tuple[str, str, dict[str, int]]]:
-    """What may be answered: a step's label, else a rating, else a thumb where only thumbs are."""
+def _suffix(dispute: Dispute | PairDispute) -> str:
+    if isinstance(dispute, PairDispute):
+        return "_".join(one.hex for one in dispute.task.shown_ids)
+    return (dispute.step or dispute.interaction).id.hex
+
+
+def _answers(dispute: Dispute | PairDispute) -> list[tuple[str, str, Said]]:
+    """What may be answered: a side, a step's label, a rating, or a thumb where only thumbs are."""
+    if isinstance(dispute, PairDispute):
+        return PAIR_KEYS
     if dispute.step is not None:
         return LABEL_KEYS
     has_ratings = any(one.rating is not None for one in dispute.opinions)
@@ -93,20 +120,20 @@ def _live(key: str) -> str | None:
     return None if is_asking() else key
 
 
-def _ask(
-    dispute: Dispute, decision: AdjudicationDecision, name: str, said: dict[str, int], place: int
-) -> None:
+def _ask(dispute: Dispute | PairDispute, name: str, said: Said, place: int) -> None:
     standing = dispute.standing
     question = {
         **_names(dispute),
-        "decision": decision,
         "replaces": None if standing is None else standing.id,
         **said,
     }
     st.session_state[_QUESTION] = (name, place, question)
 
 
-def _names(dispute: Dispute) -> dict[str, Any]:
+def _names(dispute: Dispute | PairDispute) -> dict[str, Any]:
+    if isinstance(dispute, PairDispute):
+        left_id, right_id = dispute.task.shown_ids
+        return {"left_id": left_id, "right_id": right_id}
     return {
         "interaction_id": dispute.interaction.id,
         "step_id": None if dispute.step is None else dispute.step.id,
@@ -117,7 +144,7 @@ def _forget() -> None:
     st.session_state.pop(_QUESTION, None)
 
 
-def _forget_other(dispute: Dispute) -> None:
+def _forget_other(dispute: Dispute | PairDispute) -> None:
     """Drop a question about another dispute: the browser went back, or the list moved on."""
     _, _, question = st.session_state.get(_QUESTION, (None, None, None))
     if question is not None and not _names(dispute).items() <= question.items():
@@ -149,7 +176,8 @@ def _ask_reason(name: str, place: int, question: dict[str, Any]) -> None:
         return
     try:
         with get_store().writing() as db:
-            adjudicate(db, actor=actor, reason=reason, **question)
+            decide = adjudicate_pair if "left_id" in question else adjudicate
+            decide(db, actor=actor, reason=reason, **question)
     except RlhfError as error:
         show_error(error)
         return
@@ -159,13 +187,14 @@ def _ask_reason(name: str, place: int, question: dict[str, Any]) -> None:
     st.rerun()
 
 
-def _take_back(decision_id: Any) -> None:
+def _take_back(decision_id: Any, is_pair: bool) -> None:
     actor = admit(Permission.ADJUDICATE)
     if actor is None:
         return
     try:
         with get_store().writing() as db:
-            withdraw_adjudication(db, decision_id, actor=actor)
+            withdraw = withdraw_pair_adjudication if is_pair else withdraw_adjudication
+            withdraw(db, decision_id, actor=actor)
     except RlhfError as error:
         notify(plain(str(error)), icon=":material/error:")
         return

@@ -8,15 +8,18 @@ from pages._ui.dispute_list import describe_answer
 from pages._ui.interaction_view import draw_action, draw_prompt, draw_text
 from pages._ui.messages import plain
 from rlhf_core.feedback.disputed import Decision, Dispute, Opinion
+from rlhf_core.feedback.pair_adjudication import PairDecision
 from rlhf_core.vocabulary import AdjudicationDecision, RaterKind
 
 IN_A_ROW = 3
 KINDS = {RaterKind.MODEL: " (a model)"}
 
 
-def draw_dispute(dispute: Dispute) -> None:
-    """The prompt, the completion or the steps up to the disputed one, and the opinions."""
+def draw_dispute(dispute: Dispute, *, decisions_first: bool = False) -> None:
+    """The prompt, the completion or the steps up to the disputed one, opinions and decisions."""
     item, step = dispute.interaction, dispute.step
+    if decisions_first:
+        _draw_decisions(dispute.decisions)
     draw_prompt(item)
     if step is not None:
         with st.container(border=True, key="disputed_steps"):
@@ -34,6 +37,8 @@ def draw_dispute(dispute: Dispute) -> None:
             st.caption("Empty: the assistant answered nothing.")
     draw_action(item)
     _draw_opinions(dispute.opinions, item.completion)
+    if not decisions_first:
+        _draw_decisions(dispute.decisions)
 
 
 def _draw_opinions(opinions: Sequence[Opinion], completion: str) -> None:
@@ -67,16 +72,19 @@ def _draw_opinion(opinion: Opinion, completion: str, number: int) -> None:
             draw_text(opinion.correction, key=f"opinion_correction_text_{number}")
 
 
-def draw_decisions(decisions: Sequence[Decision]) -> None:
+def _draw_decisions(decisions: Sequence[Decision]) -> None:
     """What was decided, by whom and why; what no longer counts is said so."""
     for number, one in enumerate(decisions):
         answer = describe_answer(one.rating, one.thumb, one.label)
-        what = "Excluded" if one.decision is AdjudicationDecision.EXCLUDED else f"Decided: {answer}"
-        with st.container(border=True, key=f"decision_{number}", gap="xsmall"):
-            ended = one.superseded_at
-            over = "" if ended is None else f", until {ended:%Y-%m-%d %H:%M}"
-            st.caption(
-                f"**{what}** by {plain(one.decided_by)}, {one.created_at:%Y-%m-%d %H:%M}{over}"
-            )
-            if one.reason:
-                draw_text(one.reason, key=f"reason_{one.id.hex}")
+        is_excluded = one.decision is AdjudicationDecision.EXCLUDED
+        draw_decision(number, one, "Excluded" if is_excluded else f"Decided: {answer}")
+
+
+def draw_decision(number: int, one: Decision | PairDecision, what: str) -> None:
+    """A decision; `what` was decided in our own words."""
+    with st.container(border=True, key=f"decision_{number}", gap="xsmall"):
+        ended = one.superseded_at
+        over = "" if ended is None else f", until {ended:%Y-%m-%d %H:%M}"
+        st.caption(f"**{what}** by {plain(one.decided_by)}, {one.created_at:%Y-%m-%d %H:%M}{over}")
+        if one.reason:
+            draw_text(one.reason, key=f"reason_{one.id.hex}")

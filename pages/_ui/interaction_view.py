@@ -7,8 +7,8 @@ from typing import Any
 import streamlit as st
 
 from pages._ui.messages import JOINER, plain
-from rlhf_core.dataset.params import DEMO_SOURCE
 from rlhf_core.feedback.views import InteractionView
+from rlhf_core.vocabulary import DEMO_SOURCE
 
 LONG_TEXT_CHARS = 6_000
 NUM_RECENT_MESSAGES = 4

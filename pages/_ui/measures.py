@@ -148,6 +148,7 @@ JOB_KIND_NAMES = {
     JobKind.EVALUATE_POLICY: "Evaluation of policies",
     JobKind.RETRAIN: "Retraining",
     JobKind.SCORE: "Scoring of stored interactions",
+    JobKind.CLUSTER_FAILURES: "Search for groups of failures",
     JobKind.IMPORT: "Import of a file",
 }
 POLICY_KINDS = (

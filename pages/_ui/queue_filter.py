@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from pages._ui.data import read_filter_values, read_model_versions
+from pages._ui.failure_choice import ask_cluster
 from rlhf_core.accounts.permissions import Actor, Permission
 from rlhf_core.queues.filters import Match, QueueFilter, count_matching, list_matching
 from rlhf_core.store.engine import get_store
@@ -53,6 +54,7 @@ def ask_filter(
                 "Version that answered", [ANY, *names], key=f"{key}_version",
                 format_func=lambda one: names.get(one, "Any"),
             )  # fmt: skip
+    cluster_id = ask_cluster(actor, key)
     with st.container(horizontal=True):
         since = st.date_input("From (UTC)", value=None, key=f"{key}_since", width=160)
         until = st.date_input("To, included", value=None, key=f"{key}_until", width=160)
@@ -66,6 +68,7 @@ def ask_filter(
         text=text or "",
         since=_start_of(since),
         until=_start_of(until + timedelta(days=1)) if isinstance(until, date) else None,
+        cluster_id=cluster_id,
     )
 
 

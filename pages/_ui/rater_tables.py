@@ -18,8 +18,7 @@ from rlhf_core.agreement import Interval
 from rlhf_core.analytics.agreement import AspectAgreement
 from rlhf_core.analytics.position_bias import PositionBias
 from rlhf_core.analytics.raters import RaterReport
-from rlhf_core.dataset.params import DEMO_SOURCE
-from rlhf_core.vocabulary import QueueSubject
+from rlhf_core.vocabulary import DEMO_SOURCE, QueueSubject
 
 MAX_REMARKS = 5
 SHUFFLED = ("page", DEMO_SOURCE)

@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages._ui.messages import plain
 from rlhf_core.accounts.permissions import Actor
-from rlhf_core.errors import NotFound
+from rlhf_core.errors import NotFound, RlhfError
 from rlhf_core.queues.progress import count_done, count_own
 from rlhf_core.queues.service import get_queue, list_queues
 from rlhf_core.queues.views import QueueView
@@ -43,6 +43,17 @@ def leave_queue() -> None:
     for name in ("queue", "item"):
         st.query_params.pop(name, None)
     st.session_state.pop(KEY, None)
+
+
+def leave_lost_queue(actor: Actor) -> None:
+    """Leave the chosen queue where it is gone, closed, or others'."""
+    try:
+        queue = find_queue(actor)
+    except RlhfError:
+        leave_queue()
+    else:
+        if queue is not None and not queue.is_for(actor):
+            leave_queue()
 
 
 def ask_queue(actor: Actor, chosen: QueueView | None, *, of_pairs: bool = False) -> None:

@@ -4,11 +4,13 @@ import streamlit as st
 
 from pages._ui.guard import require_page
 from pages._ui.messages import empty_state, reporting
+from pages._ui.rater_drift_view import draw_drift
 from pages._ui.rater_tables import SHUFFLED, SUBJECT_NAMES, draw_agreement, draw_bias, draw_raters
 from pages._ui.scope_choice import ask_scope
 from rlhf_core.accounts.permissions import Permission
 from rlhf_core.analytics.agreement import compute_agreement
 from rlhf_core.analytics.position_bias import list_position_bias, position_bias
+from rlhf_core.analytics.rater_drift import read_rater_drift
 from rlhf_core.analytics.raters import report_raters
 from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import QueueSubject, RaterKind
@@ -59,6 +61,12 @@ with reporting():
         st.caption(f"Only end users judged here: {report.num_by_end_users:,} times.")
     else:
         st.caption(f"Nobody judged {SUBJECT_NAMES[subject].lower()} here yet.")
+
+    with get_store().reading() as db:
+        drift = read_rater_drift(db, actor=actor, scope=scope)
+    if drift is not None:
+        st.header("Did the answers change, or the raters?")
+        draw_drift(drift)
 
     if subject is QueueSubject.COMPARISONS:
         st.header("Left and right")

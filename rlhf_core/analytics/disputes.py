@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from rlhf_core.accounts.permissions import Actor, Permission, require
-from rlhf_core.analytics.scope import EVERYTHING, Scope, about, about_pair
+from rlhf_core.analytics.scope import EVERYTHING, Scope, about
 from rlhf_core.store.base import table_of
-from rlhf_core.store.queries.verdicts import split_completions, split_pairs, split_steps
+from rlhf_core.store.queries.verdicts import split_completions, split_steps
 from rlhf_core.store.tables import Account, Adjudication, Interaction, ReasoningStep
 from rlhf_core.vocabulary import AdjudicationDecision
 
@@ -94,14 +94,6 @@ def list_disputes(
         ),
         num_all,
     )
-
-
-def count_split_pairs(db: Session, *, actor: Actor, scope: Scope = EVERYTHING) -> int:
-    """How many pairs are split evenly between their two sides: one more comparison decides each."""
-    require(actor, Permission.ADJUDICATE)
-    split = split_pairs()
-    query = sa.select(sa.func.count()).select_from(split)
-    return db.scalar(query.where(*about_pair(scope, split.c.first, split.c.second))) or 0
 
 
 def _open(scope: Scope) -> Any:

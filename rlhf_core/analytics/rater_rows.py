@@ -3,6 +3,7 @@
 import uuid
 from array import array
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, NamedTuple, assert_never
 
 import sqlalchemy as sa
@@ -110,10 +111,21 @@ def read_durations(
     return found
 
 
-def read_repeats(
-    db: Session, subject: QueueSubject, scope: Scope
-) -> Iterator[tuple[uuid.UUID, float | None, float | None]]:
-    """(rater, first answer, answer when shown again)."""
+class TwoAnswers(NamedTuple):
+    """A rater's answer beside another one: the known answer, or the rater's own first.
+
+    `one_at` is None for a known answer, which has no time.
+    """
+
+    rater_id: uuid.UUID
+    one: float | None
+    other: float | None
+    one_at: datetime | None
+    other_at: datetime
+
+
+def read_repeats(db: Session, subject: QueueSubject, scope: Scope) -> Iterator[TwoAnswers]:
+    """The first answer, and the answer when shown again."""
     table, where = judgements(subject, scope)
     again = aliased(table)
     about_same = [
@@ -124,9 +136,11 @@ def read_repeats(
     ]
     if subject is QueueSubject.COMPARISONS:
         same_pair = [mine == other for mine, other in zip(_pair(table), _pair(again), strict=True)]
-        query = sa.select(table.rater_id, _side(table), _side(again))
+        query = sa.select(
+            table.rater_id, _side(table), _side(again), table.occurred_at, again.occurred_at
+        )
         for row in db.execute(query.join(again, sa.and_(*about_same, *same_pair)).where(*where)):
-            yield row.rater_id, row[1], row[2]
+            yield TwoAnswers(*tuple(row))
         return
     of_steps = subject is QueueSubject.STEPS
     about_same.append(again.interaction_id == table.interaction_id)
@@ -134,20 +148,22 @@ def read_repeats(
     columns = [
         getattr(one, name) for one in (table, again) for name in ("label", "rating", "thumb")
     ]
+    moments = (table.occurred_at, again.occurred_at)
     rows = db.execute(
-        sa.select(table.rater_id, *columns).join(again, sa.and_(*about_same)).where(*where)
+        sa.select(table.rater_id, *columns, *moments)
+        .join(again, sa.and_(*about_same))
+        .where(*where)
     )
-    for rater_id, label, rating, thumb, label_again, rating_again, thumb_again in rows:
+    for rater_id, label, rating, thumb, label_again, rating_again, thumb_again, *at in rows:
         if of_steps:
-            yield rater_id, _right(label, thumb), _right(label_again, thumb_again)
+            yield TwoAnswers(rater_id, _right(label, thumb), _right(label_again, thumb_again), *at)
         else:
-            yield rater_id, score_of(rating, thumb), score_of(rating_again, thumb_again)
+            first, later = score_of(rating, thumb), score_of(rating_again, thumb_again)
+            yield TwoAnswers(rater_id, first, later, *at)
 
 
-def read_gold(
-    db: Session, subject: QueueSubject, scope: Scope
-) -> Iterator[tuple[uuid.UUID, float | None, float | None]]:
-    """(rater, known answer, their answer) of all that has a known answer, each once a rater.
+def read_gold(db: Session, subject: QueueSubject, scope: Scope) -> Iterator[TwoAnswers]:
+    """The known answer and theirs, of all that has a known answer, each once a rater.
 
     Where several queues know an answer, the newest item's counts. Who made one of them is left out:
     what is known may be their own answer.
@@ -170,6 +186,7 @@ def read_gold(
         sa.select(
             RatingQueueItem.gold_answer, Feedback.interaction_id, Feedback.rater_id,
             Feedback.rating, Feedback.thumb, Feedback.label, ReasoningStep.position,
+            Feedback.occurred_at,
         )
         .join(RatingQueue, RatingQueue.id == RatingQueueItem.queue_id)
         .join(Feedback, Feedback.interaction_id == RatingQueueItem.interaction_id)
@@ -189,8 +206,8 @@ def read_gold(
     )  # fmt: skip
     if scope.queue_id is not None:
         query = query.where(RatingQueueItem.queue_id == scope.queue_id)
-    found: dict[Thing, tuple[uuid.UUID, float | None, float | None]] = {}
-    for answer, thing, rater_id, rating, thumb, label, position in db.execute(query):
+    found: dict[Thing, TwoAnswers] = {}
+    for answer, thing, rater_id, rating, thumb, label, position, at in db.execute(query):
         gold = answer or {}
         if of_steps:
             known = {place: value for place, value in gold.get("labels") or ()}
@@ -198,7 +215,7 @@ def read_gold(
         else:
             wanted, got = score_of(gold.get("rating"), gold.get("thumb")), score_of(rating, thumb)
         if wanted is not None:
-            found[rater_id, thing, position] = rater_id, wanted, got
+            found[rater_id, thing, position] = TwoAnswers(rater_id, wanted, got, None, at)
     yield from found.values()
 
 

@@ -15,6 +15,7 @@ from rlhf_core.agreement import Interval, dawid_skene, wilson_interval
 from rlhf_core.agreement.dawid_skene import MIN_ANSWERS
 from rlhf_core.analytics.rater_rows import (
     Answer,
+    TwoAnswers,
     judgements,
     read_durations,
     read_gold,
@@ -86,12 +87,16 @@ def report_raters(
         .select_from(table)
         .join(Rater, Rater.id == table.rater_id)
         .outerjoin(Account, Account.id == Rater.account_id)
-        .where(*where)
+        .where(*where, Rater.rater_kind != RaterKind.END_USER)
         .group_by(Rater.id, Rater.pseudonym, Rater.rater_kind, Account.name)
     ).all()
-    users = [row for row in rows if row.rater_kind is RaterKind.END_USER]
-    others = [row for row in rows if row.rater_kind is not RaterKind.END_USER]
-    others.sort(key=lambda row: (-row[4], row.pseudonym))
+    num_end_users, num_by_end_users = db.execute(
+        sa.select(sa.func.count(sa.distinct(table.rater_id)), sa.func.count())
+        .select_from(table)
+        .join(Rater, Rater.id == table.rater_id)
+        .where(*where, Rater.rater_kind == RaterKind.END_USER)
+    ).one()
+    others = sorted(rows, key=lambda row: (-row[4], row.pseudonym))
     shown = others[:limit]
     times = read_durations(db, subject, scope, [row.id for row in shown])
     shared = _compare_with_others(read_shared(db, subject, scope), subject)
@@ -122,8 +127,8 @@ def report_raters(
     return RaterReport(
         raters=tuple(figures),
         num_more=len(others) - len(shown),
-        num_end_users=len(users),
-        num_by_end_users=sum(row[4] for row in users),
+        num_end_users=num_end_users,
+        num_by_end_users=num_by_end_users,
     )
 
 
@@ -190,13 +195,13 @@ def _learn_quality(said: list[tuple[int, uuid.UUID, int]]) -> dict[uuid.UUID, fl
 
 
 def _count_hits(
-    rows: Iterable[tuple[uuid.UUID, float | None, float | None]], subject: QueueSubject
+    rows: Iterable[TwoAnswers], subject: QueueSubject
 ) -> dict[uuid.UUID, tuple[int, int]]:
     """(how often both answers are the same verdict, of how many), by rater."""
     found: dict[uuid.UUID, tuple[int, int]] = {}
-    for rater, one, other in rows:
-        wanted, got = verdict_of(subject, one), verdict_of(subject, other)
+    for row in rows:
+        wanted, got = verdict_of(subject, row.one), verdict_of(subject, row.other)
         if wanted is not None and got is not None:
-            hits, trials = found.get(rater, (0, 0))
-            found[rater] = (hits + (wanted == got), trials + 1)
+            hits, trials = found.get(row.rater_id, (0, 0))
+            found[row.rater_id] = (hits + (wanted == got), trials + 1)
     return found

@@ -2,6 +2,7 @@
 
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,10 +12,15 @@ from rlhf_core.store.tables import Interaction, RatingQueueItem
 
 @dataclass(frozen=True)
 class Scope:
-    """Judgements of the items in a queue, wherever they were given, or of a source; None: any."""
+    """Judgements of the items in a queue, wherever they were given, or of a source; None: any.
+
+    `since` (in) and `until` (out) are moments of the interaction.
+    """
 
     queue_id: uuid.UUID | None = None
     source: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 EVERYTHING = Scope()
@@ -49,7 +55,11 @@ def about_pair(scope: Scope, first: Any, second: Any) -> list[sa.ColumnElement[b
 
 
 def _of_source(scope: Scope, interaction_id: Any) -> list[sa.ColumnElement[bool]]:
-    if scope.source is None:
-        return []
-    of_source = sa.select(Interaction.id).where(Interaction.source == scope.source)
-    return [interaction_id.in_(of_source)]
+    where = []
+    if scope.source is not None:
+        where.append(Interaction.source == scope.source)
+    if scope.since is not None:
+        where.append(Interaction.occurred_at >= scope.since)
+    if scope.until is not None:
+        where.append(Interaction.occurred_at < scope.until)
+    return [interaction_id.in_(sa.select(Interaction.id).where(*where))] if where else []

@@ -20,7 +20,7 @@ from rlhf_core.vocabulary import (
 
 DEFAULTS = DatasetParams()
 FILTERS = ("source", "action_type", "model_name", "rater_kind", "since", "until", "include_demo",
-           "min_raters")  # fmt: skip
+           "min_raters", "cluster_id")  # fmt: skip
 MOMENT = click.DateTime(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 
 
@@ -74,6 +74,8 @@ _OPTIONS = [
     click.option("--until", type=MOMENT, help="Only interactions before this day (UTC)."),
     click.option("--min-raters", type=click.IntRange(1), default=1, show_default=True,
                  help="Only items that so many raters judged."),
+    click.option("--cluster-id", type=click.UUID,
+                 help="Only the answers in this group of failures."),
     click.option("--include-demo", is_flag=True, help="Also the demo's interactions."),
     click.option(
         "--threshold", type=float, default=DEFAULTS.threshold, show_default=True,

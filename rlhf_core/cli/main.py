@@ -19,6 +19,8 @@ NOUNS = {
     "evaluate": "Examine a model version on frozen rows.",
     "score": "Score completions, or all stored interactions, with a reward model.",
     "rerank": "Rerank candidates with the promoted reward model.",
+    "rollups": "Make the daily counts of the insights again.",
+    "alerts": "Rules that watch the loop, and the alerts that they opened.",
     "worker": "Run a worker process.",
     "inference": "Run the inference process.",
 }

@@ -12,6 +12,7 @@ from rlhf_core.dataset.merge import DIGITS, LEAST_WEIGHT, learn_weights
 from rlhf_core.dataset.params import DatasetParams
 from rlhf_core.dataset.reasons import Reason
 from rlhf_core.dataset.said import Vote, pick_unheard, read_votes
+from rlhf_core.dataset.texts import PairRuling, load_pair_rulings
 from rlhf_core.store.queries.verdicts import is_split
 from rlhf_core.vocabulary import Choice, DisputeRule, MergeRule
 
@@ -34,23 +35,36 @@ class Compared:
 
     @property
     def is_decided(self) -> bool:
-        """Whether people compared the two and said something usable, a tie for one."""
-        return self.reason in (None, Reason.TIE, Reason.BOTH_BAD, Reason.DISPUTE)
+        """Whether people compared the two and said something usable, a tie for one.
+
+        So is a pair that an adjudicator took out: it is not to come back by its ratings.
+        """
+        return self.reason in (
+            None, Reason.TIE, Reason.BOTH_BAD, Reason.DISPUTE, Reason.EXCLUDED,
+        )  # fmt: skip
 
 
 def read_compared(db: Session, params: DatasetParams) -> Iterator[Compared]:
     """Each pair that was compared, by prompt."""
     weights = _learn_from_all(db, params) if params.merge is MergeRule.WEIGHTED else {}
-    for _, rows in groupby(read_votes(db, params), key=_pair_of):
-        yield _merge(list(rows), params, weights)
+    rulings = load_pair_rulings(db) if params.adjudicated_first else {}
+    for pair, rows in groupby(read_votes(db, params), key=_pair_of):
+        yield _merge(list(rows), params, weights, rulings.get(pair))
 
 
-def _merge(rows: Sequence[Vote], params: DatasetParams, weights: Mapping[UUID, float]) -> Compared:
+def _merge(
+    rows: Sequence[Vote],
+    params: DatasetParams,
+    weights: Mapping[UUID, float],
+    ruling: PairRuling | None,
+) -> Compared:
     first, second = _pair_of(rows[0])
     pair = Compared(rows[0].group, first, second, rows[0].comparison_id)
     heard = [row for row in rows if row.unheard is None]
     if rows[0].refusal is not None:
         pair.reason = rows[0].refusal
+    elif ruling is not None and ruling.is_excluded:
+        pair.reason = Reason.EXCLUDED
     elif not heard:
         pair.reason = pick_unheard([row.unheard for row in rows])
     elif rows[0].is_other_prompt:
@@ -59,8 +73,19 @@ def _merge(rows: Sequence[Vote], params: DatasetParams, weights: Mapping[UUID, f
         pair.reason = Reason.EMPTY
     else:
         pair.comparison_id = heard[0].comparison_id
-        _decide(pair, heard, params, weights)
+        if ruling is None:
+            _decide(pair, heard, params, weights)
+        else:
+            _follow(pair, heard, ruling.side)
     return pair
+
+
+def _follow(pair: Compared, heard: Sequence[Vote], side: float) -> None:
+    """Put the adjudicator's side ahead: by as much as the raters who say the same, else by one."""
+    points = _points_by_rater(heard)
+    pair.votes = {rater: _sign(lead) for rater, lead in points.items()}
+    agreeing = {rater: lead for rater, lead in points.items() if _sign(lead) == side}
+    pair.lead = _mean(agreeing, {}) if agreeing else side
 
 
 def _decide(

@@ -164,7 +164,7 @@ def _from_comparisons(
             margin=abs(one.lead),
             chosen=one.first if is_first else one.second,
             rejected=one.second if is_first else one.first,
-            num_votes=len(one.votes),
+            num_votes=max(1, len(one.votes)),  # decided though all called both bad
             comparison_id=one.comparison_id,
         )
 

@@ -1,5 +1,6 @@
 """What a dataset is made of: its purpose, which interactions, and how raters become one answer."""
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
@@ -26,16 +27,13 @@ DATASET_NAMES: dict[DatasetPurpose, str] = {
 }
 """The dataset that rows of each purpose go to where no other name is told."""
 
-DEMO_SOURCE = "demo"
-"""The source of the demo world's interactions."""
-
 
 @dataclass(frozen=True)
 class Filters:
     """Which interactions, and whose feedback. None is no limit; `until` is not included.
 
     Demo data is left out wherever there is any other interaction, unless `include_demo` mixes it
-    in or `source` asks for it alone.
+    in or `source` asks for it alone. `cluster_id` is a group of failures: only the answers in it.
     """
 
     source: str | None = None
@@ -46,6 +44,7 @@ class Filters:
     until: datetime | None = None
     include_demo: bool = False
     min_raters: int = 1
+    cluster_id: uuid.UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +90,8 @@ class DatasetParams:
         for name in ("since", "until"):
             moment = plain["filters"][name]
             plain["filters"][name] = None if moment is None else moment.isoformat()
+        if self.filters.cluster_id is not None:
+            plain["filters"]["cluster_id"] = str(self.filters.cluster_id)
         plain["pair_origins"] = list(self.pair_origins)
         return plain
 
@@ -119,6 +120,8 @@ def parse_params(plain: Mapping[str, Any]) -> DatasetParams:
         for name in ("since", "until"):
             if isinstance(filters.get(name), str):
                 filters = {**filters, name: datetime.fromisoformat(filters[name])}
+        if isinstance(filters.get("cluster_id"), str):
+            filters = {**filters, "cluster_id": uuid.UUID(filters["cluster_id"])}
         return DatasetParams(filters=Filters(**filters), **given)
     except (TypeError, ValueError) as error:
         if isinstance(error, InvalidInput):

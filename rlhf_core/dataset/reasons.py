@@ -11,6 +11,7 @@ class Reason(StrEnum):
     OTHER_ACTION = "another action type"
     OTHER_MODEL = "another model"
     OTHER_PERIOD = "outside the period"
+    OTHER_CLUSTER = "not in the group of failures"
     DEMO = "demo data"
     CONSENT = "consent to training withdrawn"
     ERASED = "person erased"

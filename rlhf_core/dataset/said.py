@@ -12,19 +12,20 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
 
-from rlhf_core.dataset.params import DEMO_SOURCE, DatasetParams
+from rlhf_core.dataset.params import DatasetParams
 from rlhf_core.dataset.reasons import Reason
 from rlhf_core.store.tables import (
     Adjudication,
     Comparison,
     Consent,
     Erasure,
+    FailureClusterMember,
     Feedback,
     Interaction,
     Rater,
     ReasoningStep,
 )
-from rlhf_core.vocabulary import AdjudicationDecision, Choice, ConsentState
+from rlhf_core.vocabulary import DEMO_SOURCE, AdjudicationDecision, Choice, ConsentState
 
 CONSENT_PURPOSE = "training"
 BLANKS = "".join(chr(code) for code in range(0x3001) if chr(code).isspace())  # as `str.strip`
@@ -208,6 +209,11 @@ def refusal(params: DatasetParams, table: Any) -> sa.ColumnElement[str | None]:
         checks.append((table.occurred_at < filters.since, Reason.OTHER_PERIOD.value))
     if filters.until is not None:
         checks.append((table.occurred_at >= filters.until, Reason.OTHER_PERIOD.value))
+    if filters.cluster_id is not None:
+        members = sa.select(FailureClusterMember.interaction_id).where(
+            FailureClusterMember.cluster_id == filters.cluster_id
+        )
+        checks.append((table.id.not_in(members), Reason.OTHER_CLUSTER.value))
     if _leaves_out_demo(params):
         checks.append((sa.and_(table.is_demo, _is_any_real()), Reason.DEMO.value))
     checks.append((table.user_pseudonym.in_(_withdrew()), Reason.CONSENT.value))

@@ -11,8 +11,14 @@ from sqlalchemy.orm import Session
 
 from rlhf_core.dataset.language import guess_language
 from rlhf_core.store.base import Base
-from rlhf_core.store.tables import Adjudication, Feedback, FeedbackAspect, Interaction
-from rlhf_core.vocabulary import AdjudicationDecision
+from rlhf_core.store.tables import (
+    Adjudication,
+    Feedback,
+    FeedbackAspect,
+    Interaction,
+    PairAdjudication,
+)
+from rlhf_core.vocabulary import AdjudicationDecision, Choice
 
 BATCH = 500
 Item = TypeVar("Item")
@@ -34,6 +40,14 @@ class Ruling:
     is_excluded: bool
     rating: int | None
     thumb: int | None
+
+
+@dataclass(frozen=True)
+class PairRuling:
+    """An adjudicator's answer. `side`: 1 the one with the lower id is better, -1 the other, 0."""
+
+    is_excluded: bool
+    side: float
 
 
 def in_batches(items: Iterable[Item], size: int | None = None) -> Iterator[list[Item]]:
@@ -108,6 +122,27 @@ def load_rulings(db: Session, interaction_ids: Sequence[UUID]) -> dict[UUID, Rul
     return {
         own: Ruling(decision is AdjudicationDecision.EXCLUDED, rating, thumb)
         for own, decision, rating, thumb in db.execute(query)
+    }
+
+
+def load_pair_rulings(db: Session) -> dict[tuple[UUID, UUID], PairRuling]:
+    """All standing answers to pairs, the lower id first: made by hand, they are few."""
+    rows = db.execute(
+        sa.select(
+            PairAdjudication.first_interaction_id,
+            PairAdjudication.second_interaction_id,
+            PairAdjudication.decision,
+            PairAdjudication.choice,
+        )
+        .where(PairAdjudication.superseded_at.is_(None))
+        .order_by(PairAdjudication.created_at, PairAdjudication.id)
+    )
+    sides: dict[Choice | None, float] = {Choice.LEFT: 1.0, Choice.RIGHT: -1.0}
+    return {
+        (first, second): PairRuling(
+            decision is AdjudicationDecision.EXCLUDED, sides.get(choice, 0.0)
+        )
+        for first, second, decision, choice in rows
     }
 
 

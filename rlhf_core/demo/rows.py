@@ -8,11 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from rlhf_core.clock import to_moment_text
-from rlhf_core.dataset.params import DEMO_SOURCE
 from rlhf_core.demo.people import RATERS, Voices, user_name
 from rlhf_core.demo.world import World
 from rlhf_core.feedback.drafts import prompt_hash
-from rlhf_core.vocabulary import AssignmentState, QueueItemKind, RaterKind
+from rlhf_core.vocabulary import DEMO_SOURCE, AssignmentState, QueueItemKind, RaterKind
 
 Row = tuple[Any, ...]
 Table = tuple[str, tuple[str, ...], list[Row]]

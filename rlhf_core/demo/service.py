@@ -12,7 +12,6 @@ from rlhf_core.accounts.audit import record_event
 from rlhf_core.accounts.permissions import Actor, Permission, require
 from rlhf_core.clock import utcnow
 from rlhf_core.config import get_settings
-from rlhf_core.dataset.params import DEMO_SOURCE
 from rlhf_core.demo.clearing import delete_made, delete_world, find_folders, find_made
 from rlhf_core.demo.people import let_people_speak
 from rlhf_core.demo.rows import QUEUE_NAME, build_tables
@@ -30,6 +29,7 @@ from rlhf_core.store.tables import (
     RatingQueue,
     ReasoningStep,
 )
+from rlhf_core.vocabulary import DEMO_SOURCE
 
 
 @dataclass(frozen=True)

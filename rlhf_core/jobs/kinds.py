@@ -33,6 +33,7 @@ RESOURCES: dict[JobKind, Resource] = {
     JobKind.EVALUATE: Resource.CPU,
     JobKind.EVALUATE_POLICY: Resource.GPU,
     JobKind.SCORE: Resource.CPU,
+    JobKind.CLUSTER_FAILURES: Resource.CPU,
     JobKind.RETRAIN: Resource.CPU,
     JobKind.IMPORT: Resource.CPU,
 }
@@ -46,6 +47,7 @@ PERMISSIONS: dict[JobKind, Permission] = {
     JobKind.EVALUATE: Permission.RUN_JOBS,
     JobKind.EVALUATE_POLICY: Permission.RUN_JOBS,
     JobKind.SCORE: Permission.RUN_JOBS,
+    JobKind.CLUSTER_FAILURES: Permission.RUN_JOBS,
     JobKind.RETRAIN: Permission.RUN_JOBS,
     JobKind.IMPORT: Permission.IMPORT_DATA,
 }
@@ -94,6 +96,12 @@ def _score(context: JobContext) -> dict[str, Any]:
     return run_score(context)
 
 
+def _cluster_failures(context: JobContext) -> dict[str, Any]:
+    from rlhf_core.jobs.cluster_failures import run_cluster_failures
+
+    return run_cluster_failures(context)
+
+
 def _retrain(context: JobContext) -> dict[str, Any]:
     from rlhf_core.jobs.retrain import run_retrain
 
@@ -116,6 +124,7 @@ KINDS: dict[JobKind, JobFunction] = {
     JobKind.EVALUATE: _evaluate,
     JobKind.EVALUATE_POLICY: _evaluate_policy,
     JobKind.SCORE: _score,
+    JobKind.CLUSTER_FAILURES: _cluster_failures,
     JobKind.RETRAIN: _retrain,
     JobKind.IMPORT: _import,
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from rlhf_core.dataset.params import DEMO_SOURCE, DatasetParams
+from rlhf_core.dataset.params import DatasetParams
 from rlhf_core.dataset.readiness import MIN_ROWS
 from rlhf_core.dataset.said import read_prompts
 from rlhf_core.dataset.service import DatasetVersionView, load_rows
@@ -17,7 +17,7 @@ from rlhf_core.examples import Example, PromptOnly, SftExample
 from rlhf_core.jobs.context import JobContext
 from rlhf_core.jobs.frozen_rows import find_rows
 from rlhf_core.jobs.policy_params import TrainPolicyParams
-from rlhf_core.vocabulary import DatasetPurpose, JobKind, Split
+from rlhf_core.vocabulary import DEMO_SOURCE, DatasetPurpose, JobKind, Split
 
 NOTE = "interactions.json"
 

@@ -1,6 +1,7 @@
 """Days whose daily counts must be made again."""
 
-from collections.abc import Iterable
+import uuid
+from collections.abc import Collection, Iterable
 from datetime import UTC, date, datetime
 
 import sqlalchemy as sa
@@ -8,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from rlhf_core.clock import utcnow
 from rlhf_core.store.base import table_of
-from rlhf_core.store.tables import RollupDirtyDay
+from rlhf_core.store.tables import Feedback, Interaction, RollupDirtyDay
 from rlhf_core.store.upsert import insert_ignoring
 
 _TABLE = table_of(RollupDirtyDay)
@@ -30,6 +31,17 @@ def mark_days_dirty(db: Session, moments: Iterable[datetime]) -> None:
         db.execute(insert, rows)
         if db.get_bind().dialect.name == "sqlite" or db.scalar(_lock(days)) == len(days):
             return
+
+
+def mark_days_of_feedback(db: Session, ids: Collection[uuid.UUID]) -> None:
+    """Mark the days on which these rows count: their own, and that of the interaction."""
+    own, said_of = table_of(Feedback), table_of(Interaction)
+    rows = db.execute(
+        sa.select(own.c.occurred_at, said_of.c.occurred_at)
+        .join(said_of, said_of.c.id == own.c.interaction_id)
+        .where(own.c.id.in_(ids))
+    )
+    mark_days_dirty(db, [moment for row in rows for moment in row])
 
 
 def _lock(days: list[date]) -> sa.Select[int]:

@@ -15,12 +15,42 @@ from rlhf_core.vocabulary import Choice
 
 GOOD_FROM = 4.0
 """A rating at or above it says good, unless somebody chooses another."""
+BAD_UP_TO = 2
+"""A rating at or below it says bad."""
 THUMB_UP_SCORE = 5
 THUMB_DOWN_SCORE = 1
 MIDDLE = 0.5  # between the verdicts "wrong" (0) and "right" (1)
 
 FEEDBACK = table_of(Feedback)
 COMPARISON = table_of(Comparison)
+
+
+def is_counted(feedback: Any) -> sa.ColumnElement[bool]:
+    """The row counts in figures: it stands, and is no repeat that a queue asked for as a test.
+
+    Who rates a thing again by themselves, as in many an imported file, says something new.
+    """
+    is_first = sa.or_(feedback.c.occasion == 0, feedback.c.queue_id.is_(None))
+    return sa.and_(feedback.c.withdrawn_at.is_(None), is_first)
+
+
+def is_good(feedback: Any) -> sa.ColumnElement[bool]:
+    """The row of feedback (a table or an alias) says good: by its rating, else by its thumb."""
+    rating, thumb = feedback.c.rating, feedback.c.thumb
+    return sa.or_(rating >= GOOD_FROM, sa.and_(rating.is_(None), thumb > 0))
+
+
+def is_bad(feedback: Any) -> sa.ColumnElement[bool]:
+    """It says bad."""
+    rating, thumb = feedback.c.rating, feedback.c.thumb
+    return sa.or_(rating <= BAD_UP_TO, sa.and_(rating.is_(None), thumb < 0))
+
+
+def is_neutral(feedback: Any) -> sa.ColumnElement[bool]:
+    """It says neither, and yet something: a rating between the two, else a neutral thumb."""
+    rating, thumb = feedback.c.rating, feedback.c.thumb
+    between = sa.and_(rating > BAD_UP_TO, rating < GOOD_FROM)
+    return sa.or_(between, sa.and_(rating.is_(None), thumb == 0))
 
 
 def is_split(num_for: int, num_against: int) -> bool:

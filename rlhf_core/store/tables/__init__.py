@@ -34,6 +34,7 @@ from rlhf_core.store.tables.models import (
 from rlhf_core.store.tables.privacy import Consent, Erasure
 from rlhf_core.store.tables.queues import (
     Adjudication,
+    PairAdjudication,
     RatingAssignment,
     RatingQueue,
     RatingQueueItem,
@@ -46,10 +47,14 @@ from rlhf_core.store.tables.rollups import (
     FeedbackHourRollup,
     FeedbackRollup,
     InteractionRollup,
+    RaterDayRollup,
     RaterRollup,
     RollupDirtyDay,
+    SessionPathRollup,
+    SessionRollup,
     StepAnswerRollup,
     StepRollup,
+    UserSession,
 )
 
 __all__ = [
@@ -94,7 +99,9 @@ __all__ = [
     "ModelAlias",
     "ModelAliasChange",
     "ModelVersion",
+    "PairAdjudication",
     "Rater",
+    "RaterDayRollup",
     "RaterRollup",
     "RatingAssignment",
     "RatingQueue",
@@ -104,10 +111,13 @@ __all__ = [
     "RollupDirtyDay",
     "Schedule",
     "ServedLogEntry",
+    "SessionPathRollup",
+    "SessionRollup",
     "StepAnswerRollup",
     "StepRollup",
     "StoreFact",
     "Token",
     "UnsentText",
+    "UserSession",
     "Worker",
 ]

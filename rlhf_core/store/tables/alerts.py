@@ -29,7 +29,11 @@ class AlertRule(Base):
 
 
 class Alert(Base):
-    """A rule that fired on a slice. At most one unresolved a rule and slice."""
+    """A rule that fired on a slice. At most one unresolved a rule and slice.
+
+    `ended_at`: when the rule no longer fired. Until then it opens no other alert on the slice, also
+    where a person called this one resolved.
+    """
 
     __tablename__ = "alerts"
     __table_args__ = (
@@ -58,6 +62,7 @@ class Alert(Base):
         "accounts.id", ondelete="SET NULL", nullable=True
     )
     resolved_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
 
 
 class AlertDelivery(Base):

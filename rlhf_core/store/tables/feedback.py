@@ -66,6 +66,12 @@ class Feedback(Base):
         sa.Index("ix_feedback_interaction_id", "interaction_id"),
         index_where_given("ix_feedback_queue_id", "queue_id"),
         sa.Index("ix_feedback_rater_time", "rater_id", "created_at"),
+        sa.Index(
+            "ix_feedback_step_time",
+            "occurred_at",
+            sqlite_where=sa.text("step_id IS NOT NULL"),
+            postgresql_where=sa.text("step_id IS NOT NULL"),
+        ),
         sa.CheckConstraint("thumb IN (-1, 0, 1)", name="thumb_range"),
         sa.CheckConstraint("rating BETWEEN 1 AND 5", name="rating_range"),
         sa.CheckConstraint("label IN (-1, 0, 1)", name="label_range"),

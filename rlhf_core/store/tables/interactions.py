@@ -93,5 +93,5 @@ class Event(Base):
     )
     properties: Mapped[Json | None]
     is_demo: Mapped[bool] = mapped_column(default=False)
-    occurred_at: Mapped[datetime]
+    occurred_at: Mapped[datetime] = mapped_column(index=True)
     created_at: Mapped[datetime] = created_moment()

@@ -19,6 +19,7 @@ from rlhf_core.store.base import (
 from rlhf_core.vocabulary import (
     AdjudicationDecision,
     AssignmentState,
+    Choice,
     QueueItemKind,
     QueueOrder,
     QueueSubject,
@@ -169,6 +170,27 @@ class Adjudication(Base):
     thumb: Mapped[int | None] = mapped_column(sa.SmallInteger)
     rating: Mapped[int | None] = mapped_column(sa.SmallInteger)
     label: Mapped[int | None] = mapped_column(sa.SmallInteger)
+    reason: Mapped[str | None] = mapped_column(sa.Text)
+    created_at: Mapped[datetime] = created_moment()
+    superseded_at: Mapped[datetime | None]
+
+
+class PairAdjudication(Base):
+    """As `Adjudication`, of two completions; the first has the lower id.
+
+    `choice` LEFT means that the first is better, RIGHT the second, TIE neither.
+    """
+
+    __tablename__ = "pair_adjudications"
+
+    id: Mapped[uuid.UUID] = primary_id()
+    first_interaction_id: Mapped[uuid.UUID] = foreign("interactions.id", ondelete="CASCADE")
+    second_interaction_id: Mapped[uuid.UUID] = foreign("interactions.id", ondelete="CASCADE")
+    adjudicator_id: Mapped[uuid.UUID | None] = foreign(
+        "accounts.id", ondelete="SET NULL", nullable=True
+    )
+    decision: Mapped[AdjudicationDecision] = mapped_column(closed_set(AdjudicationDecision))
+    choice: Mapped[Choice | None] = mapped_column(closed_set(Choice))
     reason: Mapped[str | None] = mapped_column(sa.Text)
     created_at: Mapped[datetime] = created_moment()
     superseded_at: Mapped[datetime | None]

@@ -19,7 +19,11 @@ class InteractionSlice:
 
 
 class VerdictCounts:
-    """Standing feedback on completions: thumbs and ratings by value."""
+    """Standing feedback on completions: thumbs and ratings by value, and what they come to.
+
+    Good is a rating of 4 or 5, without a rating a thumb up; bad is a 1 or 2, or a thumb down;
+    neutral is a 3, or a neutral thumb. The rest says none of it: a comment alone.
+    """
 
     num_feedback: Mapped[int]
     num_thumbs_up: Mapped[int]
@@ -31,6 +35,7 @@ class VerdictCounts:
     num_rating_4: Mapped[int]
     num_rating_5: Mapped[int]
     num_good: Mapped[int]
+    num_neutral: Mapped[int]
     num_bad: Mapped[int]
 
 
@@ -45,7 +50,7 @@ class InteractionRollup(InteractionSlice, Base):
 
 
 class FeedbackRollup(InteractionSlice, VerdictCounts, Base):
-    """Feedback on completions a day. `num_good`: a rating of 4 or 5, else a thumb up."""
+    """Feedback on completions a day."""
 
     __tablename__ = "feedback_rollups"
 
@@ -68,13 +73,24 @@ class RaterRollup(InteractionSlice, Base):
 
     __tablename__ = "rater_rollups"
 
-    day: Mapped[date] = mapped_column(primary_key=True, sort_order=-2)
+    day: Mapped[date] = mapped_column(primary_key=True, sort_order=-3)
+    rater_kind: Mapped[RaterKind] = mapped_column(
+        closed_set(RaterKind), primary_key=True, sort_order=-2
+    )
     rater_id: Mapped[uuid.UUID] = mapped_column(primary_key=True, sort_order=-1)
     num_feedback: Mapped[int]
-    num_good: Mapped[int]
-    num_bad: Mapped[int]
-    num_ratings: Mapped[int]
-    sum_ratings: Mapped[int]
+
+
+class RaterDayRollup(Base):
+    """The same by source alone: what is asked when neither action nor model is chosen."""
+
+    __tablename__ = "rater_day_rollups"
+
+    day: Mapped[date] = mapped_column(primary_key=True)
+    rater_kind: Mapped[RaterKind] = mapped_column(closed_set(RaterKind), primary_key=True)
+    rater_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    source: Mapped[str] = mapped_column(sa.String(200), primary_key=True)
+    num_feedback: Mapped[int]
 
 
 class AspectRollup(InteractionSlice, Base):
@@ -100,6 +116,7 @@ class StepRollup(InteractionSlice, Base):
     day: Mapped[date] = mapped_column(primary_key=True, sort_order=-1)
     position: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str] = mapped_column(sa.String(100), primary_key=True)
+    rater_kind: Mapped[RaterKind] = mapped_column(closed_set(RaterKind), primary_key=True)
     num_good: Mapped[int]
     num_neutral: Mapped[int]
     num_wrong: Mapped[int]
@@ -121,8 +138,73 @@ class StepAnswerRollup(InteractionSlice, Base):
     num_bad: Mapped[int]
 
 
+class UserSession(Base):
+    """What one user did in one go on one day; `number` counts the sessions of a day and source.
+
+    Its action type and model are those of its first interaction. `num_feedback` and what follows
+    is the user's own feedback on its completions. `bucket`, 0 to 255, is a hash of the user: so
+    many users can be counted by a sample, which of each day lies together; -1 of unknown users.
+    """
+
+    __tablename__ = "user_sessions"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    day: Mapped[date] = mapped_column(primary_key=True)
+    bucket: Mapped[int] = mapped_column(sa.SmallInteger, primary_key=True, autoincrement=False)
+    user_pseudonym: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    source: Mapped[str] = mapped_column(sa.String(200), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    action_type: Mapped[str] = mapped_column(sa.String(100))
+    model_name: Mapped[str] = mapped_column(sa.String(200))
+    duration_s: Mapped[float]
+    num_interactions: Mapped[int]
+    num_events: Mapped[int]
+    num_feedback: Mapped[int]
+    num_good: Mapped[int]
+    num_neutral: Mapped[int]
+    num_bad: Mapped[int]
+
+
+class SessionRollup(InteractionSlice, Base):
+    """Sessions a day, by how long they lasted (`num_under_300`: less than 300 s)."""
+
+    __tablename__ = "session_rollups"
+
+    day: Mapped[date] = mapped_column(primary_key=True, sort_order=-1)
+    num_sessions: Mapped[int]
+    num_with_feedback: Mapped[int]
+    num_interactions: Mapped[int]
+    sum_duration_s: Mapped[float]
+    num_single: Mapped[int]
+    num_under_60: Mapped[int]
+    num_under_300: Mapped[int]
+    num_under_900: Mapped[int]
+    num_under_1800: Mapped[int]
+    num_under_3600: Mapped[int]
+    num_longer: Mapped[int]
+
+
+class SessionPathRollup(Base):
+    """How many sessions a day had the same events; `number` counts the paths of a day and source.
+
+    `path` holds the names of a session's first events in order, one a line; one that follows
+    itself is there once.
+    """
+
+    __tablename__ = "session_path_rollups"
+
+    day: Mapped[date] = mapped_column(primary_key=True)
+    source: Mapped[str] = mapped_column(sa.String(200), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    path: Mapped[str] = mapped_column(sa.Text)
+    num_sessions: Mapped[int]
+
+
 class BadExchangeRollup(Base):
-    """How often one exchange (prompt, completion, action) was called bad, a day of the feedback."""
+    """How often one exchange (prompt, completion, action) was called bad, a day of the feedback.
+
+    `interaction_id` is one of the interactions that were called so.
+    """
 
     __tablename__ = "bad_exchange_rollups"
 
@@ -131,11 +213,13 @@ class BadExchangeRollup(Base):
     source: Mapped[str] = mapped_column(sa.String(200), primary_key=True)
     model_name: Mapped[str] = mapped_column(sa.String(200), primary_key=True)
     rater_kind: Mapped[RaterKind] = mapped_column(closed_set(RaterKind), primary_key=True)
+    action_type: Mapped[str] = mapped_column(sa.String(100))
+    interaction_id: Mapped[uuid.UUID]
     num_bad: Mapped[int]
 
 
 class BadExchange(Base):
-    """An exchange that was called bad, over all days, with one interaction as its example."""
+    """An exchange that was called bad, over all days."""
 
     __tablename__ = "bad_exchanges"
     __table_args__ = (
@@ -148,8 +232,6 @@ class BadExchange(Base):
     )
 
     pattern_hash: Mapped[str] = mapped_column(sa.String(32), primary_key=True)
-    action_type: Mapped[str] = mapped_column(sa.String(100))
-    interaction_id: Mapped[uuid.UUID]
     num_bad: Mapped[int]
 
 

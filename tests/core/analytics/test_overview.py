@@ -1,35 +1,41 @@
-import pytest
+from datetime import UTC, date, datetime
 
 from rlhf_core.accounts.permissions import SYSTEM
-from rlhf_core.analytics.overview import ActionSummary, summarize_by_action_type
-from rlhf_core.errors import Forbidden
-from rlhf_core.feedback.service import withdraw_feedback
+from rlhf_core.analytics.filters import Filters
+from rlhf_core.analytics.overview import read_overview
+from rlhf_core.analytics.rollups import reading_fresh
 from rlhf_core.store.engine import Store
-from rlhf_core.vocabulary import Role
 from tests.builders import make_actor, make_feedback, make_interaction
 
+FIRST = date(2026, 3, 2)
 
-def test_thumbs_on_completions_are_counted_by_action_type(store: Store) -> None:
+
+def at(day: int, hour: int = 12) -> datetime:
+    return datetime(2026, 3, day, hour, tzinfo=UTC)
+
+
+def test_figures_of_a_period_and_of_the_one_before(store: Store) -> None:
     with store.writing() as db:
-        raters = [make_actor(db) for _ in range(3)]
-        search = make_interaction(db, action_type="search", steps=1)
-        for rater, thumb in zip(raters, (1, 1, -1), strict=True):
-            make_feedback(db, search.id, actor=rater, thumb=thumb)
-        make_feedback(db, search.id, thumb=0)
-        make_feedback(db, search.id, thumb=-1, step=0)  # of a step: not of the completion
-        rated = make_interaction(db)
-        make_feedback(db, rated.id, rating=5)  # a rating is no thumb
-        gone = make_interaction(db, action_type="none left")
-        withdraw_feedback(db, make_feedback(db, gone.id, thumb=1).id, actor=SYSTEM)
-        make_interaction(db, action_type="never rated")
-        assert summarize_by_action_type(db, actor=SYSTEM) == [
-            ActionSummary("search", 4, 2, 1, 66.7),
-            ActionSummary("", 1, 0, 0, None),
-        ]
-
-
-def test_rater_may_not_read_it(store: Store) -> None:
-    with store.writing() as db:
-        with pytest.raises(Forbidden):
-            summarize_by_action_type(db, actor=make_actor(db))
-        assert summarize_by_action_type(db, actor=make_actor(db, Role.ANALYST)) == []
+        raters = [make_actor(db) for _ in range(2)]
+        for day, rating in ((2, 1), (3, 3), (4, 5), (5, 4)):
+            item = make_interaction(db, occurred_at=at(day))
+            for rater in raters[: 1 if day < 4 else 2]:
+                make_feedback(db, item.id, actor=rater, rating=rating, occurred_at=at(day, 13))
+        make_interaction(db, occurred_at=at(5))
+        user = make_interaction(db, occurred_at=at(5))
+        for name, thumb in (("ann", 1), ("bob", 0), ("cat", -1), ("dan", 1)):
+            make_feedback(
+                db, user.id, rater=name, rater_kind="end_user", thumb=thumb, occurred_at=at(5)
+            )
+    with reading_fresh(store) as db:
+        found = read_overview(
+            db, actor=SYSTEM, filters=Filters(since=date(2026, 3, 4), until=date(2026, 3, 5))
+        )
+    now, before = found.now, found.before
+    assert (now.num_interactions, now.num_with_feedback, now.coverage) == (4, 3, 0.75)
+    assert (now.num_feedback, now.num_good, now.num_bad, now.approval) == (8, 6, 1, 6 / 7)
+    assert (now.mean_rating, now.num_raters, now.satisfaction) == (4.5, 2, 0.625)
+    assert before is not None
+    assert (before.num_feedback, before.approval, before.mean_rating) == (2, 0.0, 2.0)
+    assert (before.num_raters, before.satisfaction) == (1, None)
+    assert [(one.day.day, one.figures.num_feedback) for one in found.days] == [(4, 2), (5, 6)]

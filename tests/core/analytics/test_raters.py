@@ -1,4 +1,5 @@
 import uuid
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -174,3 +175,27 @@ def test_end_users_are_counted_and_never_listed(store: Store) -> None:
         assert report_raters(db, actor=SYSTEM, limit=1).num_more == 1
         with pytest.raises(Forbidden):
             report_raters(db, actor=make_actor(db, Role.RATER))
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_end_users_are_summed_by_the_database(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store.writing() as db:
+        (ann,) = make_raters(db, "ann")
+        for number in range(30):
+            item = make_interaction(db).id
+            make_feedback(db, item, rater=f"u{number}", rater_kind=RaterKind.END_USER, thumb=1)
+        make_feedback(db, item, actor=ann, rating=5)
+        num_rows = []
+        execute = db.execute
+
+        def count(*args: Any, **options: Any) -> Any:
+            found = execute(*args, **options).freeze()
+            num_rows.append(len(found.data))
+            return found()
+
+        monkeypatch.setattr(db, "execute", count)
+        report = report_raters(db, actor=SYSTEM)
+    assert (report.num_end_users, report.num_by_end_users, len(report.raters)) == (30, 30, 1)
+    assert 0 < max(num_rows) < 10

@@ -12,7 +12,7 @@ from rlhf_core.cli.demo import command
 from rlhf_core.config import get_settings
 from rlhf_core.dataset import service as datasets
 from rlhf_core.dataset.builder import build_rows
-from rlhf_core.dataset.params import DEMO_SOURCE, DatasetParams, Filters
+from rlhf_core.dataset.params import DatasetParams, Filters
 from rlhf_core.dataset.reasons import Reason
 from rlhf_core.dataset.rows_file import stage_rows
 from rlhf_core.demo.clearing import remove_files
@@ -23,10 +23,11 @@ from rlhf_core.store.base import Base
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Interaction, RatingQueue
 from rlhf_core.training import TrainReport
-from rlhf_core.vocabulary import DatasetPurpose, ModelKind, Role
+from rlhf_core.vocabulary import DEMO_SOURCE, DatasetPurpose, ModelKind, Role
 from tests.builders import make_actor, make_feedback, make_interaction
 
 END = datetime(2026, 3, 2, 15, 30, tzinfo=UTC)
+only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 KEPT = {"audit_events", "rollup_dirty_days", "store_facts", "alembic_version"}
 
 
@@ -85,6 +86,7 @@ def test_all_of_it_is_marked_as_demo(store: Store) -> None:
         assert set(db.scalars(sa.select(Interaction.source))) == {DEMO_SOURCE}
 
 
+@only_sqlite
 def test_the_same_seed_makes_the_same_rows(store: Store) -> None:
     def texts() -> list[Any]:
         with store.reading() as db:
@@ -99,7 +101,7 @@ def test_the_same_seed_makes_the_same_rows(store: Store) -> None:
     assert texts() == first
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_demo_alone_makes_rows_of_every_purpose(store: Store) -> None:
     load(store)
     least = {
@@ -116,6 +118,7 @@ def test_demo_alone_makes_rows_of_every_purpose(store: Store) -> None:
         assert Reason.DEMO.value not in left_out
 
 
+@only_sqlite
 def test_demo_is_left_out_and_counted_beside_real_data(store: Store) -> None:
     load(store)
     with store.writing() as db:
@@ -144,6 +147,7 @@ def register(store: Store, name: str, version: datasets.DatasetVersionView | Non
         )  # fmt: skip
 
 
+@only_sqlite
 def test_what_was_made_of_the_demo_alone_goes_with_it(store: Store) -> None:
     load(store)
     with store.writing() as db:
@@ -167,6 +171,7 @@ def test_what_was_made_of_the_demo_alone_goes_with_it(store: Store) -> None:
     assert not (get_settings().artifact_dir / frozen.artifact_path).exists()
 
 
+@only_sqlite
 def test_a_starter_of_demo_conversations_goes_too_and_one_of_others_stays(store: Store) -> None:
     load(store)
     with store.writing() as db:
@@ -197,6 +202,7 @@ def test_only_who_may_import_loads_and_clears_it(store: Store) -> None:
             clear_demo(db, actor=rater)
 
 
+@only_sqlite
 def test_a_queue_of_the_same_name_stops_the_loading(store: Store) -> None:
     load(store)
     with store.writing() as db:
@@ -208,6 +214,7 @@ def test_a_queue_of_the_same_name_stops_the_loading(store: Store) -> None:
         load_demo(db, actor=SYSTEM)
 
 
+@only_sqlite
 def test_command_line_loads_shows_and_clears(store: Store) -> None:
     def run(*arguments: str) -> Any:
         done = CliRunner().invoke(command, [*arguments, "--json"], catch_exceptions=False)

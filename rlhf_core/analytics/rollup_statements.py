@@ -1,0 +1,136 @@
+"""How the counts of feedback, raters, aspects and interactions are made from the rows.
+
+One statement a table. Withdrawn feedback and the repeats of queues do not count.
+"""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from rlhf_core.analytics.feedback_counts import RATINGS, THUMBS, VERDICT_COUNTS
+from rlhf_core.analytics.rollup_days import day_of, delete_days, given, hour_of, on_days, within
+from rlhf_core.store.base import table_of
+from rlhf_core.store.queries.verdicts import is_bad, is_counted, is_good, is_neutral
+from rlhf_core.store.tables import (
+    AspectRollup,
+    Feedback,
+    FeedbackAspect,
+    FeedbackHourRollup,
+    FeedbackRollup,
+    Interaction,
+    InteractionRollup,
+    Rater,
+    RaterDayRollup,
+    RaterRollup,
+)
+from rlhf_core.vocabulary import RaterKind
+
+FEEDBACK = table_of(Feedback)
+INTERACTION = table_of(Interaction)
+RATER = table_of(Rater)
+ASPECT = table_of(FeedbackAspect)
+BY_HOUR = table_of(FeedbackHourRollup)
+BY_DAY = table_of(FeedbackRollup)
+BY_RATER = table_of(RaterRollup)
+RATER_DAYS = table_of(RaterDayRollup)
+BY_ASPECT = table_of(AspectRollup)
+INTERACTIONS = table_of(InteractionRollup)
+
+SLICE = {
+    "source": INTERACTION.c.source,
+    "action_type": given(INTERACTION.c.action_type),
+    "model_name": given(INTERACTION.c.model_name),
+}
+
+
+def rebuild_feedback(db: Session, days: Sequence[date]) -> None:
+    """The feedback on completions of these days: by hour, and summed up by day."""
+    said_at = FEEDBACK.c.occurred_at
+    keys = {"day": day_of(db, said_at), "hour": hour_of(db, said_at), "rater_kind": _KIND, **SLICE}
+    _fill(db, BY_HOUR, days, _standing(keys, _verdict_counts()).where(within(said_at, days)))
+    names = [column.name for column in BY_DAY.primary_key]
+    sums = {name: sa.func.sum(BY_HOUR.c[name]) for name in VERDICT_COUNTS}
+    by_day = _counted({name: BY_HOUR.c[name] for name in names}, sums)
+    _fill(db, BY_DAY, days, by_day.where(on_days(BY_HOUR, days)))
+
+
+def rebuild_raters(db: Session, days: Sequence[date]) -> None:
+    """The same by rater. End users are left out: they are as many as their ratings."""
+    said_at = FEEDBACK.c.occurred_at
+    keys = {"day": day_of(db, said_at), "rater_kind": _KIND, "rater_id": FEEDBACK.c.rater_id}
+    counted = _standing(keys | SLICE, {"num_feedback": sa.func.count()})
+    experts = _KIND != RaterKind.END_USER
+    _fill(db, BY_RATER, days, counted.where(within(said_at, days), experts))
+    names = [column.name for column in RATER_DAYS.primary_key]
+    total = {"num_feedback": sa.func.sum(BY_RATER.c.num_feedback)}
+    by_source = _counted({name: BY_RATER.c[name] for name in names}, total)
+    _fill(db, RATER_DAYS, days, by_source.where(on_days(BY_RATER, days)))
+
+
+def rebuild_aspects(db: Session, days: Sequence[date]) -> None:
+    """Ratings of aspects in the feedback of these days."""
+    said_at = FEEDBACK.c.occurred_at
+    keys = {"day": day_of(db, said_at), "rater_kind": _KIND, "name": ASPECT.c.name, **SLICE}
+    counted = _standing(keys, {f"num_rating_{n}": _count(ASPECT.c.rating == n) for n in RATINGS})
+    counted = counted.join(ASPECT, ASPECT.c.feedback_id == FEEDBACK.c.id)
+    _fill(db, BY_ASPECT, days, counted.where(within(said_at, days)))
+
+
+def rebuild_interactions(db: Session, days: Sequence[date]) -> None:
+    """Interactions of these days, and how many of them have feedback, of whatever day."""
+    happened_at = INTERACTION.c.occurred_at
+    has_feedback = (
+        sa.exists().where(FEEDBACK.c.interaction_id == INTERACTION.c.id, *_stands())
+    ).correlate(INTERACTION)
+    counts = {
+        "num_interactions": sa.func.count(),
+        "num_with_feedback": sa.func.sum(sa.case((has_feedback, 1), else_=0)),
+    }
+    counted = _counted({"day": day_of(db, happened_at), **SLICE}, counts)
+    _fill(db, INTERACTIONS, days, counted.where(within(happened_at, days)))
+
+
+_KIND = RATER.c.rater_kind
+
+
+def _stands() -> list[sa.ColumnElement[bool]]:
+    return [FEEDBACK.c.step_id.is_(None), is_counted(FEEDBACK)]
+
+
+def _verdict_counts() -> dict[str, Any]:
+    return {
+        "num_feedback": sa.func.count(),
+        **{f"num_thumbs_{name}": _count(FEEDBACK.c.thumb == n) for name, n in THUMBS.items()},
+        **{f"num_rating_{n}": _count(FEEDBACK.c.rating == n) for n in RATINGS},
+        "num_good": _count(is_good(FEEDBACK)),
+        "num_neutral": _count(is_neutral(FEEDBACK)),
+        "num_bad": _count(is_bad(FEEDBACK)),
+    }
+
+
+def _count(condition: Any) -> Any:
+    return sa.func.count().filter(condition)
+
+
+def _standing(keys: dict[str, Any], counts: dict[str, Any]) -> sa.Select[Any]:
+    return (
+        _counted(keys, counts)
+        .select_from(FEEDBACK)
+        .join(INTERACTION, INTERACTION.c.id == FEEDBACK.c.interaction_id)
+        .join(RATER, RATER.c.id == FEEDBACK.c.rater_id)
+        .where(*_stands())
+    )
+
+
+def _counted(keys: dict[str, Any], counts: dict[str, Any]) -> sa.Select[Any]:
+    columns = [value.label(name) for name, value in (keys | counts).items()]
+    return sa.select(*columns).group_by(*keys.values())
+
+
+def _fill(db: Session, table: sa.Table, days: Sequence[date], counted: sa.Select[Any]) -> None:
+    delete_days(db, table, days)
+    names = [column.name for column in counted.selected_columns]
+    db.execute(sa.insert(table).from_select(names, counted))
