@@ -3,6 +3,7 @@
 import secrets
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -70,6 +71,25 @@ class Settings(BaseSettings):
         description="Project at Weights & Biases that gets the curves and sample answers of runs "
         "too; needs `pip install wandb` and its `WANDB_API_KEY`.",
     )
+    webhook_secret: str = Field(
+        default="",
+        description="Key of the HMAC-SHA256 signature of the webhooks of alerts; empty: none are "
+        "sent.",
+    )
+    webhook_allow_private: bool = Field(
+        default=False,
+        description="Whether webhooks may go to private addresses: this machine, the own network.",
+    )
+    smtp_host: str = Field(
+        default="", description="Server that takes e-mails (alerts, digest); empty: none are sent."
+    )
+    smtp_port: int = Field(default=587, ge=1, le=65535, description="Its port.")
+    smtp_security: Literal["starttls", "tls", "none"] = Field(
+        default="starttls", description="How the way to it is encrypted: `starttls`, `tls`, `none`."
+    )
+    smtp_user: str = Field(default="", description="Account at it; empty: no sign-in.")
+    smtp_password: str = Field(default="", description="Password of that account.")
+    smtp_from: str = Field(default="", description="Sender of e-mails, such as `rlhf@example.org`.")
     start_children: bool = Field(
         default=True,
         description="Whether `server.py` starts inference process and workers itself.",

@@ -10,7 +10,16 @@ ROOT = Path(__file__).resolve().parents[1]
 CORE = ROOT / "rlhf_core"
 LAYERS = [
     {"vocabulary", "errors", "clock"},
-    {"config", "artifacts", "training", "examples", "checkpoints", "agreement", "pretrained"},
+    {
+        "config",
+        "artifacts",
+        "training",
+        "examples",
+        "checkpoints",
+        "agreement",
+        "pretrained",
+        "client",
+    },
     {"store", "encoder"},
     {"accounts", "rewards", "policies"},
     {"privacy"},
@@ -26,7 +35,9 @@ HEAVY = {
     "torch", "transformers", "trl", "sentence_transformers", "sklearn", "datasets", "peft",
     "scipy", "skops", "pandas", "pyarrow", "streamlit", "plotly",
 }  # fmt: skip
-SERVICES = ["accounts", "privacy", "feedback", "queues", "dataset", "registry", "jobs"]
+SERVICES = [
+    "accounts", "privacy", "feedback", "queues", "dataset", "registry", "alerts", "jobs",
+]  # fmt: skip
 WRITING_VERBS = (
     "create_", "submit_", "register_", "enqueue_", "set_", "promote_", "roll_back_", "withdraw_",
     "revoke_", "erase_", "cancel_", "retry_", "freeze_", "delete_", "undo_", "restore_",

@@ -8,21 +8,24 @@ from pages._ui.compare_view import draw_others, draw_prompt, draw_reason, draw_s
 from pages._ui.guard import require_page
 from pages._ui.messages import empty_state, plain, show_error
 from pages._ui.rating_guard import guard_keys
-from pages._ui.rating_queue import ask_queue, find_queue, leave_queue, show_queue_progress
+from pages._ui.rating_queue import (
+    ask_queue,
+    find_queue,
+    leave_lost_queue,
+    leave_queue,
+    show_queue_progress,
+)
 from pages._ui.state import show_notices
 from rlhf_core.accounts.permissions import Permission
-from rlhf_core.errors import NotFound, RlhfError
+from rlhf_core.errors import Forbidden, NotFound, RlhfError
 from rlhf_core.feedback.comparison_tasks import count_compared
 from rlhf_core.store.engine import get_store
 
 
 def forget_address() -> None:
-    """Forget what the address names and what is not there any more; a callback."""
+    """Forget what the address names and what is not there any more, or others'; a callback."""
     point_to(None)
-    try:
-        find_queue(require_page(Permission.RATE))
-    except RlhfError:
-        leave_queue()
+    leave_lost_queue(require_page(Permission.RATE))
 
 
 actor = require_page(Permission.RATE)
@@ -35,7 +38,7 @@ try:
 except RlhfError as error:
     st.title("Compare")
     show_error(error)
-    is_gone = isinstance(error, NotFound)
+    is_gone = isinstance(error, NotFound | Forbidden)
     st.button("Go to the next pair" if is_gone else "Try again", key="retry",
               on_click=forget_address if is_gone else None)  # fmt: skip
     st.stop()

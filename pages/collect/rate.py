@@ -12,7 +12,13 @@ from pages._ui.rating_aspects import draw_aspects
 from pages._ui.rating_guard import guard_keys
 from pages._ui.rating_others import draw_others, draw_others_button
 from pages._ui.rating_place import draw_failure, find_place, note_shown
-from pages._ui.rating_queue import ask_queue, find_queue, leave_queue, show_queue_progress
+from pages._ui.rating_queue import (
+    ask_queue,
+    find_queue,
+    leave_lost_queue,
+    leave_queue,
+    show_queue_progress,
+)
 from pages._ui.rating_texts import draw_comment, draw_correction, draw_save
 from pages._ui.span_marker import draw_completion
 from pages._ui.state import show_notices
@@ -28,13 +34,7 @@ from rlhf_core.vocabulary import QueueSubject
 def forget_address() -> None:
     """Forget what the address names and what is not there any more, or others'; a callback."""
     st.query_params.pop("item", None)
-    actor = require_page(Permission.RATE)
-    try:
-        queue = find_queue(actor)
-        if queue is not None and not queue.is_for(actor):
-            leave_queue()
-    except RlhfError:
-        leave_queue()
+    leave_lost_queue(require_page(Permission.RATE))
 
 
 actor = require_page(Permission.RATE)

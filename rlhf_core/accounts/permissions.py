@@ -20,6 +20,7 @@ class Permission(StrEnum):
     EXPORT_DATA = "export_data"
     MANAGE_QUEUES = "manage_queues"
     ADJUDICATE = "adjudicate"
+    MANAGE_ALERTS = "manage_alerts"
     MANAGE_DATASETS = "manage_datasets"
     RUN_JOBS = "run_jobs"
     READ_MODELS = "read_models"
@@ -34,6 +35,7 @@ _ANALYST = _RATER | {
     Permission.READ_MODELS,
     Permission.EXPORT_DATA,
     Permission.ADJUDICATE,
+    Permission.MANAGE_ALERTS,
 }
 _TRAINER = _ANALYST | {
     Permission.WRITE_INTERACTIONS,

@@ -10,7 +10,18 @@ from starlette.routing import BaseRoute
 
 from rlhf_core.api.auth import Needs
 from rlhf_core.api.errors import add_error_handlers
-from rlhf_core.api.routes import about, comparisons, datasets, feedback, models, serving, training
+from rlhf_core.api.routes import (
+    about,
+    chat,
+    comparisons,
+    datasets,
+    events,
+    feedback,
+    models,
+    queues,
+    serving,
+    training,
+)
 from rlhf_core.api.writer import Writer
 from rlhf_core.serving.client import InferenceClient
 from rlhf_core.serving.logbook import Logbook
@@ -44,7 +55,18 @@ def create_api() -> FastAPI:
     api.state.inference = InferenceClient(logbook=api.state.logbook)
     api.state.inference_places = anyio.CapacityLimiter(MAX_INFERENCE_CALLS)
     add_error_handlers(api)
-    routers = (feedback, comparisons, serving, datasets, models, training, about)
+    routers = (
+        feedback,
+        comparisons,
+        queues,
+        events,
+        serving,
+        chat,
+        datasets,
+        models,
+        training,
+        about,
+    )
     for router in (each.router for each in routers):
         api.router.routes.extend(router.routes)  # flat, so that nothing hides from the check
     for route in api.routes:

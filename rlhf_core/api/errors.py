@@ -72,6 +72,11 @@ async def _answer_expected(_request: Request, error: Exception) -> JSONResponse:
 
 async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - what it is registered for
+    return await _answer_expected(request, explain_request(error))
+
+
+def explain_request(error: RequestValidationError) -> RlhfError:
+    """The first thing that is wrong with a request, as a sentence."""
     first = error.errors()[0]
     where, *inside = first["loc"]
     kind = first["type"]
@@ -80,8 +85,8 @@ async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
     elif where == "body" and not inside and kind != "value_error":
         message = "The body is missing; send a JSON object." if kind == "missing" else UNREADABLE
     else:
-        return await _answer_expected(request, explain_first({**first, "loc": inside or [where]}))
-    return error_response(HTTPStatus.UNPROCESSABLE_ENTITY, "InvalidInput", message)
+        return explain_first({**first, "loc": inside or [where]})
+    return InvalidInput(message)
 
 
 async def _answer_refused(_request: Request, error: Exception) -> JSONResponse:

@@ -15,19 +15,28 @@ from rlhf_core.feedback.drafts import (
     PreferenceDraft,
     Rating,
 )
-from rlhf_core.vocabulary import RaterKind
+from rlhf_core.vocabulary import QueueItemKind, RaterKind
 
 
 class FeedbackIn(FeedbackDraft):
-    """Feedback on an interaction, or on its step: `step` (position) or `step_id`."""
+    """Feedback on an interaction, or on its step: `step` (position) or `step_id`.
+
+    `queue_id` is the rating queue that gave the item out; it takes one's own feedback only.
+    """
 
     interaction_id: uuid.UUID
     step_id: uuid.UUID | None = None
+    queue_id: uuid.UUID | None = None
 
     @model_validator(mode="after")
     def _label_has_step(self) -> Self:
         if self.label is not None and self.step is None and self.step_id is None:
             raise ValueError("label is for a step: give `step` or `step_id`, or use `thumb`")
+        return self
+
+    @model_validator(mode="after")
+    def _queue_is_own(self) -> Self:
+        _require_own(self)
         return self
 
 
@@ -36,6 +45,18 @@ class ComparisonIn(PreferenceDraft):
 
     left_id: uuid.UUID
     right_id: uuid.UUID
+    queue_id: uuid.UUID | None = None
+
+    @model_validator(mode="after")
+    def _queue_is_own(self) -> Self:
+        _require_own(self)
+        return self
+
+
+class NextIn(Draft):
+    """`after`: the item (or its interaction) that is given back unjudged."""
+
+    after: uuid.UUID | None = None
 
 
 class OptOutIn(Draft):
@@ -118,6 +139,12 @@ class ScoreIn(Draft):
     items: list[ScoreItem] = Field(min_length=1, max_length=1_000)
 
 
+def _require_own(said: FeedbackIn | ComparisonIn) -> None:
+    is_for_other = said.rater is not None or said.rater_kind is RaterKind.END_USER
+    if said.queue_id is not None and is_for_other:
+        raise ValueError("queue_id is for your own feedback: leave out `rater`, or the queue")
+
+
 class Out(BaseModel):
     """Base of the answers."""
 
@@ -147,12 +174,24 @@ class InteractionOut(Out):
 
 
 class FeedbackOut(Out):
-    """Where it is stored; `revision` counts the changes of the row."""
+    """Where it is stored; `revision` counts the changes of the row.
+
+    `is_done` says, where a queue was named, whether it counts the item as judged by you.
+    """
 
     id: uuid.UUID
     interaction_id: uuid.UUID
     revision: int
     was_created: bool
+    is_done: bool | None = None
+
+
+class EventsOut(Out):
+    """`num_known` were stored before; `num_left_out` are of users who opted out."""
+
+    num_stored: int
+    num_known: int
+    num_left_out: int
 
 
 class ComparisonOut(Out):
@@ -163,6 +202,45 @@ class ComparisonOut(Out):
     right_id: uuid.UUID
     revision: int
     was_created: bool
+    is_done: bool | None = None
+
+
+class QueueStepOut(Out):
+    """A reasoning step; `my_label` is what you said of it."""
+
+    id: uuid.UUID
+    position: int
+    kind: str | None
+    content: str
+    my_label: int | None
+
+
+class QueueItemOut(Out):
+    """What is to be judged, yours until `expires_at`; what is sent later is kept, too.
+
+    The other two of a pair are set in a queue of comparisons. `occasion` is to be sent along: 1
+    where the item is shown a second time on purpose.
+    """
+
+    item_id: uuid.UUID
+    interaction_id: uuid.UUID
+    other_interaction_id: uuid.UUID | None
+    kind: QueueItemKind
+    occasion: int
+    expires_at: datetime
+    prompt: str
+    completion: str
+    other_completion: str | None
+    context: list[dict[str, str]]
+    action_type: str | None
+    action_data: dict[str, Any] | None
+    steps: list[QueueStepOut]
+
+
+class NextOut(Out):
+    """The item that is yours now; null where nothing is left for you."""
+
+    item: QueueItemOut | None
 
 
 class OptOutOut(Out):
@@ -199,9 +277,13 @@ class RecentOut(Out):
 
 
 class ActionTypeOut(Out):
-    """One kind of action. `approval_rate` is in percent; null where there are no thumbs."""
+    """One kind of action, "" where none was given.
 
-    action_type: str | None
+    `approval_rate`: thumbs up in percent of thumbs up and down. Ratings do not count in it: it is
+    null where there are only those.
+    """
+
+    action_type: str
     total_feedback: int
     thumbs_up: int
     thumbs_down: int

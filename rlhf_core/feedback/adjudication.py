@@ -64,7 +64,7 @@ def adjudicate(
         Conflict: another decision stands than the one to be replaced.
     """
     require(actor, Permission.ADJUDICATE)
-    answer = _Answer(decision, rating, thumb, label, _check_reason(reason))
+    answer = _Answer(decision, rating, thumb, label, check_reason(reason))
     _check_answer(answer, is_step=step_id is not None)
     _lock_target(db, interaction_id, step_id)
     if queue_id is not None and db.get(RatingQueue, queue_id) is None:
@@ -112,7 +112,12 @@ def withdraw_adjudication(db: Session, decision_id: uuid.UUID, *, actor: Actor) 
     _record(db, actor, "withdraw", decision_id, row.interaction_id, row.step_id)
 
 
-def _check_reason(reason: str) -> str:
+def check_reason(reason: str) -> str:
+    """The reason as it is kept.
+
+    Raises:
+        InvalidInput: there is none, it is too long, or it holds a broken character.
+    """
     reason = reason.strip()
     if not reason:
         raise InvalidInput("Give a reason: it is kept with the decision.", field="reason")

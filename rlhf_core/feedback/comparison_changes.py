@@ -31,7 +31,10 @@ MOMENTS = ("occurred_at", "withdrawn_at")
 
 @dataclass(frozen=True)
 class Content:
-    """All that a comparison says; the sides as they were shown."""
+    """All that a comparison says; the sides as they were shown.
+
+    `group_id` is shared by the pairs of one choice among several completions.
+    """
 
     left_interaction_id: uuid.UUID
     right_interaction_id: uuid.UUID
@@ -43,6 +46,7 @@ class Content:
     duration_s: float | None = None
     extra: dict[str, Any] | None = None
     withdrawn_at: datetime | None = None
+    group_id: uuid.UUID | None = None
 
     @property
     def preferred_id(self) -> uuid.UUID | None:
@@ -62,8 +66,8 @@ class Content:
     def to_json(self) -> dict[str, Any]:
         """The form that a revision keeps."""
         data = self.values()
-        for name in SIDES:
-            data[name] = str(data[name])
+        for name in (*SIDES, "group_id"):
+            data[name] = None if data[name] is None else str(data[name])
         for name in MOMENTS:
             data[name] = None if data[name] is None else data[name].isoformat()
         return data
@@ -72,8 +76,8 @@ class Content:
     def from_json(cls, data: dict[str, Any]) -> "Content":
         """Read what `to_json` wrote."""
         data = {**data, "choice": Choice(data["choice"])}
-        for name in SIDES:
-            data[name] = uuid.UUID(data[name])
+        for name in (*SIDES, "group_id"):  # revisions of old name no group
+            data[name] = None if data.get(name) is None else uuid.UUID(data[name])
         for name in MOMENTS:
             data[name] = None if data[name] is None else datetime.fromisoformat(data[name])
         return cls(**data)
@@ -90,13 +94,18 @@ def read_content(row: Any) -> Content:
 
 
 def new_content(
-    left_id: uuid.UUID, right_id: uuid.UUID, draft: PreferenceDraft, now: datetime
+    left_id: uuid.UUID,
+    right_id: uuid.UUID,
+    draft: PreferenceDraft,
+    now: datetime,
+    group_id: uuid.UUID | None,
 ) -> Content:
     """What a new row says."""
     return Content(
         left_id,
         right_id,
         occurred_at=draft.occurred_at or now,
+        group_id=group_id,
         **{name: getattr(draft, name) for name in SAID} | {"reason": draft.reason or None},
     )
 

@@ -249,14 +249,13 @@ def _store(
             own = new_id()
             identity = {
                 "id": own,
-                "group_id": group_id,
                 "rater_id": speaker.rater_id,
                 "occasion": speaker.occasion,
                 "source": source,
                 "external_id": draft.external_id or str(own),
                 "queue_id": queue_id,
             }
-            content = new_content(left_id, right_id, draft, now)
+            content = new_content(left_id, right_id, draft, now, group_id)
             if not insert_content(db, identity, content, at=now):
                 raise Conflict(
                     f"Comparison {draft.external_id!r} of source {source!r} is stored for another "
@@ -273,7 +272,7 @@ def _find(db: Session, speaker: _Speaker, left_id: uuid.UUID, right_id: uuid.UUI
     left, right = COMPARISON.c.left_interaction_id, COMPARISON.c.right_interaction_id
     as_shown = sa.and_(left == left_id, right == right_id)
     return db.execute(
-        sa.select(*columns(), COMPARISON.c.group_id)
+        sa.select(*columns())
         .where(
             sa.or_(as_shown, sa.and_(left == right_id, right == left_id)),
             COMPARISON.c.rater_id == speaker.rater_id,
@@ -302,13 +301,12 @@ def _edit(
         new = replace(new, occurred_at=now)
     if new == old:
         return StoredComparison(row.id, row.revision, was_created=False)
+    new = replace(new, group_id=group_id)  # part of another decision now, or one of its own
     kind = RevisionKind.RESTORE if was_withdrawn else RevisionKind.EDIT
     if not change_content(
         db, row.id, seen_revision=row.revision, old=old, new=new, kind=kind, actor=actor, at=now
     ):
         return None
-    if group_id != row.group_id:  # it is part of another decision now, or one of its own
-        db.execute(sa.update(COMPARISON).where(COMPARISON.c.id == row.id).values(group_id=group_id))
     return StoredComparison(row.id, row.revision + 1, was_created=False)
 
 

@@ -125,7 +125,7 @@ def _list_opinions(
         spans.setdefault(span.feedback_id, []).append(view)
     return [
         Opinion(
-            name=_name(row),
+            name=rater_name(row),
             rater_kind=row.rater_kind,
             said_at=row.created_at,
             occasion=row.occasion,
@@ -141,7 +141,8 @@ def _list_opinions(
     ]
 
 
-def _name(row: Any) -> str:
+def rater_name(row: Any) -> str:
+    """What a rater is called beside others; `row` has name, pseudonym and kind."""
     if row.rater_kind is RaterKind.END_USER:
         return "an end user"
     return row.name or f"rater {row.pseudonym[2:10]}"

@@ -16,6 +16,7 @@ from rlhf_core.feedback.changes import FEEDBACK, REVISIONS, load_content
 from rlhf_core.feedback.comparison_changes import COMPARISON, REVISION, columns, read_content
 from rlhf_core.feedback.others import OtherOpinion, list_others
 from rlhf_core.feedback.raters import find_rater
+from rlhf_core.store.queries.search import contains_text
 from rlhf_core.store.tables import (
     Account,
     Comparison,
@@ -349,7 +350,7 @@ def _fits(table: Any, wanted: HistoryFilter) -> Iterable[sa.ColumnElement[bool]]
     if wanted.is_changed:
         yield table.revision > 0
     if wanted.text.strip():
-        yield Interaction.prompt.icontains(wanted.text.strip(), autoescape=True)
+        yield contains_text(Interaction.prompt, wanted.text.strip())
 
 
 def _prompt(table: Any) -> sa.ColumnElement[str]:

@@ -13,6 +13,14 @@ from rlhf_core.store.tables import Rater, StoreFact
 from rlhf_core.store.upsert import insert_if_absent
 from rlhf_core.vocabulary import RaterKind
 
+# built once: building a statement takes longer than running it
+_by_pseudonym = sa.select(Rater.id).where(Rater.pseudonym == sa.bindparam("pseudonym"))
+_lock = (
+    sa.select(Rater.id)
+    .where(Rater.id == sa.bindparam("rater", type_=sa.Uuid))
+    .with_for_update(key_share=True)
+)
+
 _checked_databases: set[tuple[sa.URL, bytes]] = set()
 
 
@@ -39,8 +47,7 @@ def create_rater(
     actor: Actor,
 ) -> uuid.UUID:
     """The rater with this pseudonym, made where it is missing."""
-    find = sa.select(Rater.id).where(Rater.pseudonym == pseudonym)
-    known = db.scalar(find)
+    known = db.scalar(_by_pseudonym, {"pseudonym": pseudonym})
     if known is not None:
         return known
     row = {
@@ -50,7 +57,7 @@ def create_rater(
         "account_id": account_id,
     }
     insert_if_absent(db, Rater, [row])
-    return db.scalars(find).one()
+    return db.scalars(_by_pseudonym, {"pseudonym": pseudonym}).one()
 
 
 def lock_own_rater(db: Session, *, actor: Actor) -> None:
@@ -60,12 +67,12 @@ def lock_own_rater(db: Session, *, actor: Actor) -> None:
     and drops what the earlier one added. The actor's rater is made where it is missing.
     """
     rater_id = find_or_create_rater(db, external_id=None, rater_kind=RaterKind.SME, actor=actor)
-    db.execute(sa.select(Rater.id).where(Rater.id == rater_id).with_for_update(key_share=True))
+    db.execute(_lock, {"rater": rater_id})
 
 
 def find_rater(db: Session, *, actor: Actor) -> uuid.UUID | None:
     """The rater that is the actor's account; None before its first feedback."""
-    return db.scalar(sa.select(Rater.id).where(Rater.pseudonym == account_pseudonym(actor)))
+    return db.scalar(_by_pseudonym, {"pseudonym": account_pseudonym(actor)})
 
 
 def account_pseudonym(actor: Actor) -> str:

@@ -65,7 +65,12 @@ class StoredFeedback:
 
 
 def create_interaction(
-    db: Session, draft: InteractionDraft, *, actor: Actor, is_demo: bool = False
+    db: Session,
+    draft: InteractionDraft,
+    *,
+    actor: Actor,
+    is_demo: bool = False,
+    model_version_id: uuid.UUID | None = None,
 ) -> StoredInteraction:
     """Store an interaction with its steps and feedback; the same one twice is stored once.
 
@@ -94,6 +99,7 @@ def create_interaction(
         "action_type": draft.action_type,
         "action_data": draft.action_data,
         "model_name": draft.model_name,
+        "model_version_id": model_version_id,
         "language": draft.language,
         "extra": draft.extra,
         "is_demo": is_demo,

@@ -132,20 +132,7 @@ def get_interaction(
 ) -> InteractionView:
     """An interaction with its steps and the actor's own current feedback of that occasion."""
     require(actor, Permission.READ_INTERACTIONS)
-    row = db.execute(
-        sa.select(
-            Interaction.id,
-            Interaction.source,
-            Interaction.external_id,
-            Interaction.prompt,
-            Interaction.completion,
-            Interaction.context,
-            Interaction.action_type,
-            Interaction.action_data,
-            Interaction.model_name,
-            Interaction.occurred_at,
-        ).where(Interaction.id == interaction_id)
-    ).one_or_none()
+    row = db.execute(_interaction, {"interaction": interaction_id}).one_or_none()
     if row is None:
         raise NotFound(f"There is no interaction {interaction_id}; it may have been erased.")
     rater_id = find_rater(db, actor=actor)
@@ -282,22 +269,40 @@ def _list_voice_notes(
 def _list_steps(
     db: Session, interaction_id: uuid.UUID, rater_id: uuid.UUID | None, occasion: int
 ) -> tuple[StepView, ...]:
-    own = sa.and_(
-        Feedback.step_id == ReasoningStep.id,
-        Feedback.rater_id == rater_id,
-        Feedback.occasion == occasion,
-        Feedback.withdrawn_at.is_(None),
+    asked = {"interaction": interaction_id, "rater": rater_id, "occasion": occasion}
+    return tuple(StepView(**row._asdict()) for row in db.execute(_steps, asked))
+
+
+# built once: building a statement takes longer than running it
+_interaction = sa.select(
+    Interaction.id,
+    Interaction.source,
+    Interaction.external_id,
+    Interaction.prompt,
+    Interaction.completion,
+    Interaction.context,
+    Interaction.action_type,
+    Interaction.action_data,
+    Interaction.model_name,
+    Interaction.occurred_at,
+).where(Interaction.id == sa.bindparam("interaction", type_=sa.Uuid))
+_steps = (
+    sa.select(
+        ReasoningStep.id,
+        ReasoningStep.position,
+        ReasoningStep.kind,
+        ReasoningStep.content,
+        Feedback.label.label("my_label"),
     )
-    rows = db.execute(
-        sa.select(
-            ReasoningStep.id,
-            ReasoningStep.position,
-            ReasoningStep.kind,
-            ReasoningStep.content,
-            Feedback.label.label("my_label"),
-        )
-        .outerjoin(Feedback, own)
-        .where(ReasoningStep.interaction_id == interaction_id)
-        .order_by(ReasoningStep.position)
+    .outerjoin(
+        Feedback,
+        sa.and_(
+            Feedback.step_id == ReasoningStep.id,
+            Feedback.rater_id == sa.bindparam("rater", type_=sa.Uuid),
+            Feedback.occasion == sa.bindparam("occasion"),
+            Feedback.withdrawn_at.is_(None),
+        ),
     )
-    return tuple(StepView(**row._asdict()) for row in rows)
+    .where(ReasoningStep.interaction_id == sa.bindparam("interaction", type_=sa.Uuid))
+    .order_by(ReasoningStep.position)
+)

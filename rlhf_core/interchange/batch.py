@@ -62,7 +62,7 @@ class Items:
 
 @dataclass(slots=True)
 class Known:
-    """What the lines of a batch may refer to or repeat."""
+    """What the lines of a batch may refer to or repeat; `opted_out` holds pseudonyms."""
 
     targets: dict[KeyPair, Target]
     feedback: dict[KeyPair, str]
@@ -70,6 +70,7 @@ class Known:
     raters: dict[str, str]
     feedback_occasions: dict[Slot, set[int]] = field(default_factory=dict)
     comparison_occasions: dict[Slot, set[int]] = field(default_factory=dict)
+    opted_out: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -179,6 +180,7 @@ class BatchPlan:
                     field="feedback.external_id",
                 )
             return
+        self._refuse_opted_out(item.rater[0])
         step_id = None
         if item.step is not None:
             if item.step >= len(target.step_ids):
@@ -230,6 +232,7 @@ class BatchPlan:
                     field="comparison.external_id",
                 )
             return
+        self._refuse_opted_out(item.rater[0])
         slot = (left.id, right.id, self._known.raters[item.rater[0]])
         occasion = self._take_occasion(False, slot, item.occasion, "comparison")
         own = item.id
@@ -260,6 +263,13 @@ class BatchPlan:
         taken.add(occasion)
         self._taken.append((taken, occasion))
         return occasion
+
+    def _refuse_opted_out(self, pseudonym: str) -> None:
+        if pseudonym in self._known.opted_out:
+            raise InvalidInput(
+                "feedback: this user opted out of giving feedback; leave theirs out",
+                field="feedback.rater",
+            )
 
     def _need(self, key: KeyPair) -> Target:
         target = self._known.targets.get(key)

@@ -144,13 +144,18 @@ def _start(recipe: Recipe) -> subprocess.Popen[bytes]:
 
     paths = [str(SOURCE_ROOT), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        [sys.executable, "-m", __name__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        pipesize=PIPE_BYTES,
-        env=environment,
-    )
+    try:
+        child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pipesize=PIPE_BYTES,
+            env=environment,
+        )
+    except OSError as error:
+        raise Unavailable(
+            f"A process of the import did not start ({error.strerror or error}); try again."
+        ) from error
     _send(child.stdin, marshal.dumps(asdict(recipe)))  # by the pipe: the key is in no argument list
     return child
 

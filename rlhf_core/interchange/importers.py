@@ -16,14 +16,14 @@ from rlhf_core.accounts.audit import record_event
 from rlhf_core.accounts.permissions import Actor, Permission, require
 from rlhf_core.clock import to_moment_text, utcnow
 from rlhf_core.config import get_settings
-from rlhf_core.errors import InvalidInput
+from rlhf_core.errors import InvalidInput, Unavailable
 from rlhf_core.interchange.bundle import RawRow
 from rlhf_core.interchange.columns import check_columns
 from rlhf_core.interchange.crew import calm_collector, open_crew
 from rlhf_core.interchange.formats import Recipe
 from rlhf_core.interchange.mapping import TableMapping
 from rlhf_core.interchange.prepare import PreparedLine, as_plain, from_plain
-from rlhf_core.interchange.readers import BrokenRow, jsonl_chunks, open_rows
+from rlhf_core.interchange.readers import BrokenRow, open_rows
 from rlhf_core.interchange.rejects import RefusedLine, Rejects
 from rlhf_core.interchange.writer import Outcome, Writer, open_writer
 from rlhf_core.privacy.pseudonyms import check_key
@@ -188,7 +188,7 @@ class _Run:
     def read(self, path: Path, recipe: Recipe, num_workers: int) -> None:
         """Read the file to its end."""
         is_table = recipe.format == ImportFormat.TABLE.value
-        chunks = open_rows(path) if is_table else jsonl_chunks(path)
+        chunks = open_rows(path, None if is_table else "jsonl")  # says itself what it cannot read
         try:
             self._waiting = _open_waiting()
             with open_crew(recipe, num_workers) as crew:
@@ -203,7 +203,10 @@ class _Run:
             self._flush(is_last=False)
             self._settle_waiting()
         except OSError as error:
-            raise InvalidInput(f"{path} cannot be read: {error.strerror or error}.") from error
+            raise Unavailable(
+                f"The import cannot write its temporary files ({error.strerror or error}): free "
+                f"space in {_temporary_folder()}, and start it again; nothing is stored twice."
+            ) from error
         finally:
             if self._waiting is not None:
                 self._waiting.close()
@@ -268,6 +271,14 @@ class _Run:
 
 def _open_waiting() -> IO[bytes]:
     return tempfile.TemporaryFile(prefix="rlhf-waiting-")
+
+
+def _temporary_folder() -> str:
+    """Where temporary files go; finding it fails, too, where no folder can be written."""
+    try:
+        return tempfile.gettempdir()
+    except OSError:
+        return "the folder that TMPDIR names"
 
 
 def _read_waiting(waited: IO[bytes]) -> Iterator[tuple[PreparedLine, RawRow]]:

@@ -37,15 +37,15 @@ class Chunk:
     done: float
 
 
-def open_rows(path: Path) -> Iterator[Chunk]:
-    """All rows of a JSONL, CSV or Parquet file (told by its name), chunk by chunk.
+def open_rows(path: Path, kind: str | None = None) -> Iterator[Chunk]:
+    """All rows of a JSONL, CSV or Parquet file, chunk by chunk; `kind` as `table_kind` tells it.
 
     JSONL rows are bytes, others are dicts of cells. Blank lines are passed over.
 
     Raises:
         InvalidInput: the file cannot be read, has no header, or is no Parquet.
     """
-    kind = table_kind(path)
+    kind = kind or table_kind(path)
     try:
         if kind == "parquet":
             yield from _parquet_chunks(path)

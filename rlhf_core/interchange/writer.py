@@ -25,6 +25,7 @@ from rlhf_core.interchange.batch import (
     Known,
 )
 from rlhf_core.interchange.prepare import INTERACTION_COLUMNS, STEP_COLUMNS, PreparedLine
+from rlhf_core.privacy.consent import count_words, list_opted_out
 from rlhf_core.store.base import Base
 from rlhf_core.store.bulk import BulkStore, insert_rows, is_race
 from rlhf_core.store.engine import Store
@@ -69,6 +70,7 @@ class Writer:
         self._store = store
         self._stored = stored
         self._now = now
+        self._opted_out: tuple[int, frozenset[str]] = (0, frozenset())
         self.counts = RowCounts()
 
     def write(self, lines: Sequence[PreparedLine], *, is_last: bool) -> Said:
@@ -108,6 +110,7 @@ class Writer:
         unknown = sorted(kinds.keys() - known.raters.keys())
         known.raters.update(zip(unknown, new_hex_ids(len(unknown)), strict=True))
         self._load_occasions(sessions, items, known)
+        known.opted_out = self._find_opted_out(sessions[0])
         plan = BatchPlan(known, self._now)
         said = _add_lines(plan, lines, is_last)
         added = plan.added
@@ -163,6 +166,13 @@ class Writer:
                 known.feedback_occasions, lookup.find_feedback_occasions(db, interactions, raters)
             )
             _merge(known.comparison_occasions, lookup.find_comparison_occasions(db, lefts))
+
+    def _find_opted_out(self, db: Session) -> frozenset[str]:
+        """Who opted out until now; read anew where somebody said a word since the last batch."""
+        num_words = count_words(db)
+        if num_words != self._opted_out[0]:
+            self._opted_out = num_words, list_opted_out(db)
+        return self._opted_out[1]
 
     def _insert(self, db: Session, added: Additions, raters: list[tuple[Any, ...]]) -> None:
         columns = ("id", "pseudonym", "rater_kind", "is_demo", "created_at")

@@ -38,6 +38,22 @@ def is_opted_out(db: Session, *, user: str) -> bool:
     return find_consent(db, _pseudonym_of(db, user)) is ConsentState.WITHDRAWN
 
 
+def list_opted_out(db: Session) -> frozenset[str]:
+    """The pseudonyms of all who opted out."""
+    words = db.execute(
+        sa.select(Consent.pseudonym, Consent.state)
+        .where(Consent.purpose == FEEDBACK_PURPOSE)
+        .order_by(Consent.recorded_at, Consent.id)
+    )
+    newest = {pseudonym: state for pseudonym, state in words}
+    return frozenset(own for own, state in newest.items() if state is ConsentState.WITHDRAWN)
+
+
+def count_words(db: Session) -> int:
+    """How often people have said yes or no so far: another number, and somebody said a new word."""
+    return db.scalar(sa.select(sa.func.count()).select_from(Consent)) or 0
+
+
 def refuse_opted_out(state: ConsentState | None) -> None:
     """Raise Forbidden where this, a person's `standing_word`, takes the feedback back."""
     if state is ConsentState.WITHDRAWN:

@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 from rlhf_core.accounts.permissions import Actor, Permission, require
 from rlhf_core.feedback.raters import find_rater
 from rlhf_core.queues.slots import FEEDBACK, says_something
-from rlhf_core.store.tables import Interaction, ReasoningStep
+from rlhf_core.store.queries.search import contains_text
+from rlhf_core.store.tables import FailureClusterMember, Interaction, ReasoningStep
 from rlhf_core.vocabulary import QueueSubject, RatingState
 
 SHOWN_CHARS = 300
@@ -26,7 +27,7 @@ class QueueFilter:
 
     `text` is looked for in prompt and completion, whatever the case. `since` (in) and `until` (out)
     are about when it happened. `subject` says what counts as rated, and STEPS takes only what has
-    reasoning steps.
+    reasoning steps. `cluster_id` is a group of failures: only the answers in it.
     """
 
     subject: QueueSubject = QueueSubject.COMPLETIONS
@@ -38,6 +39,7 @@ class QueueFilter:
     text: str = ""
     since: datetime | None = None
     until: datetime | None = None
+    cluster_id: uuid.UUID | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What is set, in a form that a queue keeps."""
@@ -114,14 +116,19 @@ def _conditions(where: QueueFilter) -> list[sa.ColumnElement[bool]]:
         wanted = where.text.strip()
         found.append(
             sa.or_(
-                Interaction.prompt.icontains(wanted, autoescape=True),
-                Interaction.completion.icontains(wanted, autoescape=True),
+                contains_text(Interaction.prompt, wanted),
+                contains_text(Interaction.completion, wanted),
             )
         )
     if where.since is not None:
         found.append(Interaction.occurred_at >= where.since)
     if where.until is not None:
         found.append(Interaction.occurred_at < where.until)
+    if where.cluster_id is not None:
+        members = sa.select(FailureClusterMember.interaction_id).where(
+            FailureClusterMember.cluster_id == where.cluster_id
+        )
+        found.append(Interaction.id.in_(members))
     if where.subject is QueueSubject.STEPS:
         found.append(
             sa.select(sa.literal(1)).where(ReasoningStep.interaction_id == Interaction.id).exists()

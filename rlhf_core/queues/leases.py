@@ -16,6 +16,14 @@ from rlhf_core.accounts.permissions import Actor, Permission, require
 from rlhf_core.clock import new_id, utcnow
 from rlhf_core.errors import Conflict, Forbidden, InvalidInput
 from rlhf_core.feedback.raters import find_or_create_rater, find_rater
+from rlhf_core.queues.lease_statements import (
+    held_item,
+    judged_item,
+    judgements_of_rater,
+    last_priority,
+    priority_at,
+    slots_of_item,
+)
 from rlhf_core.queues.slots import (
     COMPARISON,
     FEEDBACK,
@@ -23,13 +31,11 @@ from rlhf_core.queues.slots import (
     RATER,
     SLOT,
     find_open_statement,
-    is_live,
-    is_taken,
-    says_something,
 )
 from rlhf_core.queues.terms import QueueTerms, load_terms, release_leases
 from rlhf_core.queues.views import Claim
 from rlhf_core.store.base import table_of
+from rlhf_core.store.queries.dirty_days import mark_days_of_feedback
 from rlhf_core.store.tables import Rater
 from rlhf_core.store.upsert import changed_rows, insert_ignoring
 from rlhf_core.vocabulary import AssignmentState, QueueItemKind, QueueSubject, RaterKind
@@ -121,17 +127,8 @@ def finish_claim(
         raise InvalidInput("You have not judged this item yet: rate it first.")
     occasion, feedback_id = _mark_judged(db, terms, rater_id, pair, feedback_id)
     item = db.execute(
-        sa.select(ITEM.c.id, ITEM.c.kind)
-        .where(
-            ITEM.c.queue_id == queue_id,
-            *_is_about(*pair),
-            ITEM.c.kind == QueueItemKind.REPEAT
-            if occasion
-            else ITEM.c.kind != QueueItemKind.REPEAT,
-        )
-        .order_by(ITEM.c.kind)  # one that is both gold and normal: the gold one is every rater's
-        .limit(1)
-        .with_for_update(key_share=True)
+        judged_item(is_repeat=occasion > 0, is_pair=pair[1] is not None),
+        {"queue": queue_id, "one": pair[0], "other": pair[1]},
     ).one_or_none()
     if item is None:
         return False
@@ -227,16 +224,7 @@ def _take(
 
     A slot of their own comes first, then a new one, then one that its rater let go.
     """
-    slots = db.execute(
-        sa.select(
-            SLOT.c.id, SLOT.c.slot, SLOT.c.rater_id, SLOT.c.state, SLOT.c.lease_expires_at,
-            is_taken(terms.subject).label("is_taken"), is_live(terms.subject).label("is_live"),
-        )
-        .join(ITEM, ITEM.c.id == SLOT.c.queue_item_id)
-        .where(SLOT.c.queue_item_id == item.id)
-        .order_by(SLOT.c.slot),
-        {"now": now},
-    ).all()  # fmt: skip
+    slots = db.execute(slots_of_item(terms.subject), {"item": item.id, "now": now}).all()
     expires_at = now + timedelta(seconds=terms.lease_s)
     values = {"rater_id": rater_id, "leased_at": now, "lease_expires_at": expires_at}
     values |= {"state": AssignmentState.LEASED, "finished_at": None, "feedback_id": None}
@@ -274,21 +262,8 @@ def _change(db: Session, seen: Any, values: dict[str, Any]) -> uuid.UUID | None:
 
 def _find_held(db: Session, terms: QueueTerms, rater_id: uuid.UUID, now: datetime) -> Claim | None:
     """The item whose lease the rater holds, the latest first."""
-    row = db.execute(
-        sa.select(
-            ITEM.c.id, ITEM.c.interaction_id, ITEM.c.other_interaction_id, ITEM.c.kind,
-            SLOT.c.id.label("assignment_id"), SLOT.c.lease_expires_at,
-        )
-        .join(SLOT, SLOT.c.queue_item_id == ITEM.c.id)
-        .where(
-            SLOT.c.rater_id == rater_id,
-            SLOT.c.state == AssignmentState.LEASED,
-            SLOT.c.lease_expires_at > now,
-            ITEM.c.queue_id == terms.id,
-        )
-        .order_by(SLOT.c.leased_at.desc())
-        .limit(1)
-    ).one_or_none()  # fmt: skip
+    asked = {"queue": terms.id, "rater": rater_id, "now": now}
+    row = db.execute(held_item, asked).one_or_none()
     return None if row is None else _claim(terms, row, row.assignment_id, row.lease_expires_at)
 
 
@@ -313,20 +288,9 @@ def _mark_judged(
     feedback_id: uuid.UUID | None,
 ) -> tuple[int, uuid.UUID | None]:
     """(occasion, feedback) of the rater's judgement of the thing; notes the queue in it."""
-    says: sa.ColumnElement[bool] = sa.true()
-    table = FEEDBACK
-    if terms.subject is QueueSubject.COMPARISONS:
-        table = COMPARISON
-        left, right = COMPARISON.c.left_interaction_id, COMPARISON.c.right_interaction_id
-        about = sa.and_(left.in_(pair), right.in_(pair))
-    else:
-        says = sa.and_(*says_something(terms.subject))
-        about = FEEDBACK.c.interaction_id == pair[0]
-    rows = db.execute(
-        sa.select(table.c.id, table.c.occasion, table.c.queue_id, says.label("says"))
-        .where(about, table.c.rater_id == rater_id, table.c.withdrawn_at.is_(None))
-        .order_by(table.c.occasion.desc(), table.c.created_at.desc())
-    ).all()
+    table = COMPARISON if terms.subject is QueueSubject.COMPARISONS else FEEDBACK
+    asked = {"rater": rater_id, "one": pair[0], "other": pair[1]}
+    rows = db.execute(judgements_of_rater(terms.subject), asked).all()
     is_named = feedback_id is not None and table is FEEDBACK
     wanted = [row for row in rows if (row.id == feedback_id if is_named else row.says)]
     if not wanted:
@@ -337,6 +301,8 @@ def _mark_judged(
     unmarked = [row.id for row in rows if row.occasion == judged.occasion and row.queue_id is None]
     if unmarked:
         db.execute(sa.update(table).where(table.c.id.in_(unmarked)).values(queue_id=terms.id))
+        if judged.occasion and table is FEEDBACK:  # as a queue's repeat it counts in no figure
+            mark_days_of_feedback(db, unmarked)
     return judged.occasion, None if table is COMPARISON else judged.id
 
 
@@ -349,15 +315,9 @@ def _last_priority(
     db: Session, queue_id: uuid.UUID, rater_id: uuid.UUID, after: uuid.UUID | None
 ) -> float | None:
     """Where the rater stands: at `after`, else at the item that they had last."""
-    mine = sa.and_(SLOT.c.queue_item_id == ITEM.c.id, SLOT.c.rater_id == rater_id)
-    query = sa.select(ITEM.c.priority).where(ITEM.c.queue_id == queue_id).limit(1)
-    if after is not None:
-        named = query.outerjoin(SLOT, mine).where(_is_named(after))
-        latest = named.order_by(SLOT.c.leased_at.is_(None), SLOT.c.leased_at.desc())
-        found: float | None = db.scalar(latest)
-        if found is not None:
-            return found
-    return db.scalar(query.join(SLOT, mine).order_by(SLOT.c.leased_at.desc()))
+    asked = {"queue": queue_id, "rater": rater_id, "after": after}
+    found: float | None = None if after is None else db.scalar(priority_at, asked)
+    return db.scalar(last_priority, asked) if found is None else found
 
 
 def _skip(db: Session, rater_id: uuid.UUID, items: sa.Select[Any], now: datetime) -> bool:

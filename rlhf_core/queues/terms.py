@@ -14,6 +14,21 @@ from rlhf_core.store.tables import RatingQueue, RatingQueueMember
 from rlhf_core.store.upsert import changed_rows
 from rlhf_core.vocabulary import AssignmentState, QueueSubject
 
+_members = sa.select(RatingQueueMember.account_id).where(
+    RatingQueueMember.queue_id == RatingQueue.id
+)
+_account = sa.bindparam("account", type_=sa.Uuid)
+_terms = sa.select(
+    RatingQueue.subject,
+    RatingQueue.overlap,
+    RatingQueue.repeat_rate,
+    RatingQueue.is_blind,
+    RatingQueue.lease_s,
+    RatingQueue.closed_at,
+    _members.exists().label("is_assigned"),
+    _members.where(RatingQueueMember.account_id == _account).exists().label("is_mine"),
+).where(RatingQueue.id == sa.bindparam("queue", type_=sa.Uuid))
+
 
 @dataclass(frozen=True)
 class QueueTerms:
@@ -29,23 +44,8 @@ class QueueTerms:
 
 def load_terms(db: Session, queue_id: uuid.UUID, *, actor: Actor | None = None) -> QueueTerms:
     """What leasing needs to know. With an `actor`: only if the queue is open, and theirs."""
-    members = sa.select(RatingQueueMember.account_id).where(
-        RatingQueueMember.queue_id == RatingQueue.id
-    )
-    row = db.execute(
-        sa.select(
-            RatingQueue.subject,
-            RatingQueue.overlap,
-            RatingQueue.repeat_rate,
-            RatingQueue.is_blind,
-            RatingQueue.lease_s,
-            RatingQueue.closed_at,
-            members.exists().label("is_assigned"),
-            members.where(RatingQueueMember.account_id == (actor.account_id if actor else None))
-            .exists()
-            .label("is_mine"),
-        ).where(RatingQueue.id == queue_id)
-    ).one_or_none()
+    account_id = actor.account_id if actor else None
+    row = db.execute(_terms, {"queue": queue_id, "account": account_id}).one_or_none()
     if row is None or (actor is not None and row.closed_at is not None):
         raise NotFound("This rating queue does not exist, or is closed: choose another one.")
     if actor is not None and row.is_assigned and not row.is_mine:

@@ -13,6 +13,7 @@ from rlhf_core.api.auth import token_actors
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import Role
 
+CHAT = "/v1/chat/completions"
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 few = settings(
@@ -82,9 +83,11 @@ def test_random_requests_never_break_the_server_nor_its_description(store: Store
     def check(case: schemathesis.Case) -> None:
         nonlocal tried
         # rules such as "says something" go beyond what a schema can describe
-        case.call_and_validate(
-            headers=headers, excluded_checks=[schemathesis.checks.positive_data_acceptance]
-        )
+        excluded = [schemathesis.checks.positive_data_acceptance]
+        if case.path == CHAT:  # no process answers here, and that is what 503 says
+            excluded.append(schemathesis.checks.not_a_server_error)
+        response = case.call_and_validate(headers=headers, excluded_checks=excluded)
+        assert response.status_code != 500
         tried += 1
 
     for result in schema.get_all_operations():

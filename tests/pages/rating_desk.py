@@ -26,6 +26,7 @@ def make_items(num: int, **fields: object) -> list[uuid.UUID]:
 
 def open_page(item: uuid.UUID | str | None = None) -> AppTest:
     page = AppTest.from_file(str(SOURCE_ROOT / "app.py"), default_timeout=30)
+    page.switch_page("pages/collect/rate.py")  # the home of managers is another one
     if item is not None:
         page.query_params["item"] = str(item)
     page.run()
@@ -35,6 +36,7 @@ def open_page(item: uuid.UUID | str | None = None) -> AppTest:
 
 def open_queue(queue_id: uuid.UUID) -> AppTest:
     page = AppTest.from_file(str(SOURCE_ROOT / "app.py"), default_timeout=30)
+    page.switch_page("pages/collect/rate.py")
     page.query_params["queue"] = str(queue_id)
     page.run()
     assert not page.exception

@@ -365,3 +365,17 @@ def test_choice_of_a_signed_out_tab_is_refused(
     (button,) = [one for one in page.button if (one.key or "").startswith("choice_1")]
     button.click().run()
     assert stored() == []
+
+
+def test_manager_who_is_not_assigned_goes_on_outside_of_the_queue(
+    store: Store, sign_in_as: SignIn
+) -> None:
+    sign_in_as(Role.TRAINER)
+    (pair,) = make_pairs(1)
+    with store.writing() as db:
+        other = make_actor(db).account_id
+    page = open_page(queue=str(make_queue(pair, assignee_ids=[other]).id))
+    assert any("assigned to others" in error.value for error in page.error)
+    press(page, "retry")
+    assert "queue" not in page.query_params
+    assert shown(page) == pair

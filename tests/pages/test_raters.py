@@ -15,10 +15,11 @@ from rlhf_core.analytics.raters import report_raters
 from rlhf_core.config import SOURCE_ROOT
 from rlhf_core.feedback.adjudication import adjudicate
 from rlhf_core.store.engine import Store
-from rlhf_core.store.tables import Adjudication
+from rlhf_core.store.tables import Adjudication, PairAdjudication
 from rlhf_core.vocabulary import AdjudicationDecision, Choice, QueueSubject, RaterKind, Role
 from tests.builders import make_actor, make_feedback, make_interaction
 from tests.core.dataset.world import vote
+from tests.core.feedback.pairs import compare, make_completions
 
 SignIn = Callable[[Role], Actor]
 HOSTILE = "![x](https://evil.example/p.png)"
@@ -211,3 +212,40 @@ def test_only_who_stands_out_beyond_chance_is_remarked(store: Store) -> None:
     assert name == "guesser"
     assert any("agrees with the others in" in remark for remark in remarks)
     assert any("takes 3 s an item, others 30 s" in remark for remark in remarks)
+
+
+def test_pair_is_decided_beside_the_completions_and_taken_back(
+    store: Store, sign_in_as: SignIn
+) -> None:
+    sign_in_as(Role.ANALYST)
+    with store.writing() as db:
+        pair = make_completions(db, model_name="secret-7b")
+        compare(db, *pair, make_actor(db, name="ann"), reason=HOSTILE)
+        compare(db, *pair, make_actor(db, name=HOSTILE), choice="right", strength=3)
+    page = open_page("disputes")
+    assert "No open dispute" in texts(page)
+    assert "1 compared pairs are evenly split" in texts(page)
+    page.segmented_control(key="disputes_kind").set_value("Pairs").run()
+    assert not page.exception
+    shown = texts(page)
+    assert "Answer 0 to" in shown
+    assert "Answer 1 to" in shown
+    assert "secret-7b" not in shown
+    assert HOSTILE not in "".join(text.value for text in (*page.markdown, *page.caption))
+    (key,) = [button.key for button in page.button if f"{button.key}".startswith("decide_1_")]
+    page.button(key=key).click().run()
+    page.text_area(key="dispute_reason").set_value("The left one is shorter.")
+    page.button(key="dispute_confirm").click().run()
+    assert not page.exception
+    assert "No open dispute" in texts(page)
+    page.segmented_control(key="disputes_state").set_value("Decided").run()
+    assert "Decided: left is better" in texts(page)
+    with store.reading() as db:
+        row = db.scalars(sa.select(PairAdjudication)).one()
+    left = key.removeprefix("decide_1_").split("_")[0]
+    wanted = Choice.LEFT if left == row.first_interaction_id.hex else Choice.RIGHT
+    assert (row.choice, row.reason) == (wanted, "The left one is shorter.")
+    (key,) = [button.key for button in page.button if f"{button.key}".startswith("take_back_")]
+    page.button(key=key).click().run()
+    page.segmented_control(key="disputes_state").set_value("Open").run()
+    assert any(f"{button.key}".startswith("exclude_") for button in page.button)

@@ -11,7 +11,9 @@ from rlhf_core.api.auth import needs
 from rlhf_core.api.idempotency import Answer, KeyHeader, answer_once, respond
 from rlhf_core.api.schemas import REFUSALS, ComparisonIn, ComparisonOut, OptOutIn, OptOutOut
 from rlhf_core.feedback.comparisons import submit_comparison
+from rlhf_core.feedback.raters import lock_own_rater
 from rlhf_core.privacy.consent import opt_in, opt_out
+from rlhf_core.queues.leases import finish_claim
 
 router = APIRouter(responses=REFUSALS)
 
@@ -38,20 +40,30 @@ async def post_comparison(
     One row a rater, pair and occasion, whichever side is left: a second one edits the first.
     `rater` (an id of your own, kept as a pseudonym) needs the permission to write interactions;
     without it the token's account is the rater. Shuffle the sides that you show: P(left wins) is
-    checked for position bias.
+    checked for position bias. `queue_id` counts the pair as judged in that queue.
     """
 
     def work(db: Session) -> Answer:
+        if draft.queue_id is not None:
+            lock_own_rater(db, actor=actor)  # first of all locks, as in leasing
         stored = submit_comparison(
             db, draft.left_id, draft.right_id, draft, actor=actor, source="api"
         )
-        body = {
+        body: dict[str, Any] = {
             "id": str(stored.id),
             "left_id": str(draft.left_id),
             "right_id": str(draft.right_id),
             "revision": stored.revision,
             "was_created": stored.was_created,
         }
+        if draft.queue_id is not None:
+            body["is_done"] = finish_claim(
+                db,
+                actor=actor,
+                queue_id=draft.queue_id,
+                interaction_id=draft.left_id,
+                other_interaction_id=draft.right_id,
+            )
         return Answer(201 if stored.was_created else 200, body)
 
     return respond(

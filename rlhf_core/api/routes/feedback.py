@@ -9,7 +9,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
 from rlhf_core.accounts.permissions import Actor, Permission
-from rlhf_core.analytics.overview import summarize_by_action_type
+from rlhf_core.analytics.action_summary import summarize_by_action_type
+from rlhf_core.analytics.rollups import reading_fresh
 from rlhf_core.api.auth import needs
 from rlhf_core.api.idempotency import Answer, KeyHeader, answer_once, respond
 from rlhf_core.api.schemas import (
@@ -21,9 +22,13 @@ from rlhf_core.api.schemas import (
     RecentOut,
     SummaryOut,
 )
-from rlhf_core.errors import NotFound
+from rlhf_core.errors import InvalidInput, NotFound
 from rlhf_core.feedback import service
 from rlhf_core.feedback.drafts import FeedbackDraft, InteractionDraft
+from rlhf_core.feedback.raters import lock_own_rater
+from rlhf_core.feedback.step_labels import are_steps_judged
+from rlhf_core.feedback.views import get_interaction
+from rlhf_core.queues.leases import finish_claim
 from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import RaterKind
 
@@ -93,14 +98,20 @@ async def post_feedback(
 
     One row a rater, target and occasion: a second one edits the first. `rater` (an id of your own,
     kept as a pseudonym) needs the permission to write interactions; without it the token's account
-    is the rater.
+    is the rater. `queue_id` counts the item as judged in that queue; a judgement that comes late,
+    or of what the queue does not hold, is stored all the same.
     """
 
     def work(db: Session) -> Answer:
+        if draft.queue_id is not None:
+            lock_own_rater(db, actor=actor)  # first of all locks, as in leasing
         stored = service.submit_feedback(
             db, draft.interaction_id, draft, actor=actor, source="api", step_id=draft.step_id
         )
-        return _stored_feedback(stored, draft.interaction_id)
+        answer = _stored_feedback(stored, draft.interaction_id)
+        if draft.queue_id is not None:
+            answer.body["is_done"] = _finish(db, draft, draft.queue_id, stored.id, actor)
+        return answer
 
     return respond(
         await answer_once(
@@ -180,8 +191,33 @@ async def get_feedback(
 
 @router.get("/v1/feedback/summary", response_model=SummaryOut, summary="Approval by kind of action")
 async def get_summary(actor: Annotated[Actor, needs(Permission.READ_ANALYTICS)]) -> Any:
-    """Thumbs up and down, and their rate in percent, for each kind of action."""
+    """Thumbs up and down, and their rate in percent, for each kind of action.
+
+    Withdrawn feedback does not count, nor does what a rating queue asked a second time as a test.
+    The demo world is left out where there is anything else.
+    """
     return await run_in_threadpool(_summarize, actor)
+
+
+def _finish(
+    db: Session, draft: FeedbackIn, queue_id: uuid.UUID, feedback_id: uuid.UUID, actor: Actor
+) -> bool:
+    """Whether the queue counts the item as judged: not by a comment, nor while steps are left."""
+    is_of_step = draft.step is not None or draft.step_id is not None
+    if draft.rating is None and draft.thumb is None:
+        seen = get_interaction(db, draft.interaction_id, actor=actor, occasion=draft.occasion)
+        if not (are_steps_judged(seen) if is_of_step else seen.is_rated):
+            return False
+    try:
+        return finish_claim(
+            db,
+            actor=actor,
+            queue_id=queue_id,
+            interaction_id=draft.interaction_id,
+            feedback_id=None if is_of_step else feedback_id,
+        )
+    except InvalidInput:
+        return False
 
 
 def _stored_feedback(stored: service.StoredFeedback, interaction_id: uuid.UUID) -> Answer:
@@ -211,5 +247,17 @@ def _list_recent(actor: Actor, limit: int) -> dict[str, Any]:
 
 
 def _summarize(actor: Actor) -> dict[str, Any]:
-    with get_store().reading() as db:
-        return {"summary": [vars(row) for row in summarize_by_action_type(db, actor=actor)]}
+    with reading_fresh(get_store()) as db:
+        summaries = summarize_by_action_type(db, actor=actor)
+    return {
+        "summary": [
+            {
+                "action_type": one.action_type,
+                "total_feedback": one.num_feedback,
+                "thumbs_up": one.thumbs_up,
+                "thumbs_down": one.thumbs_down,
+                "approval_rate": one.approval_rate,
+            }
+            for one in summaries
+        ]
+    }

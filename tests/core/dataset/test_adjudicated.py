@@ -9,14 +9,16 @@ from sqlalchemy.orm import Session
 from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.analytics.disputes import list_disputes
 from rlhf_core.feedback.adjudication import adjudicate, withdraw_adjudication
+from rlhf_core.feedback.pair_adjudication import adjudicate_pair, withdraw_pair_adjudication
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import (
     AdjudicationDecision,
+    Choice,
     DatasetPurpose,
     DisputeRule,
     MergeRule,
 )
-from tests.core.dataset.world import add_steps, build, params_of, rate
+from tests.core.dataset.world import add_steps, build, params_of, rate, vote
 from tests.learning.rated import add_feedback, add_interaction, add_rater
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -118,3 +120,45 @@ def test_a_careless_rater_weighs_less_but_for_an_adjudicator_nobody_does(store: 
 def build_mean(store: Store, item: uuid.UUID) -> float:
     rows, _ = build(store, params_of(DatasetPurpose.SCORES))
     return next(row.score for row in rows if row.interaction_id == str(item))
+
+
+def test_decided_pair_goes_the_adjudicators_way(store: Store) -> None:
+    strict = params_of(DatasetPurpose.PREFERENCES, **DROP)
+    with store.writing() as db:
+        so, thus = (rate(db, completion=text) for text in ("So.", "Thus."))
+        vote(db, so, thus, Choice.LEFT, strength=3)
+        vote(db, so, thus, Choice.RIGHT)
+    assert build(store, strict) == ([], DISPUTED)
+    with store.writing() as db:
+        decision = decide_pair(db, so, thus, Choice.RIGHT)
+    (row,), left_out = build(store, strict)
+    assert left_out == {}
+    assert (row.chosen, row.rejected, row.margin) == ("Thus.", "So.", 1.0)
+    alone = params_of(DatasetPurpose.PREFERENCES, filters={"min_raters": 5})
+    assert len(build(store, alone)[0]) == 1
+    (by_raters,), _ = build(store, params_of(DatasetPurpose.PREFERENCES, adjudicated_first=False))
+    assert by_raters.chosen == "So."
+    with store.writing() as db:
+        tie = decide_pair(db, thus, so, Choice.TIE, replaces=decision)
+    assert build(store, strict) == ([], {"tie": 1})
+    with store.writing() as db:
+        withdraw_pair_adjudication(db, tie, actor=SYSTEM)
+    assert build(store, strict) == ([], DISPUTED)
+
+
+def test_excluded_pair_does_not_come_back_by_its_ratings(store: Store) -> None:
+    with store.writing() as db:
+        so, thus = rate(db, 5, completion="So."), rate(db, 1, completion="Thus.")
+        vote(db, so, thus, Choice.LEFT)
+        decide_pair(db, so, thus, None)
+    rows, left_out = build(store, params_of(DatasetPurpose.PREFERENCES))
+    assert rows == []
+    assert left_out["excluded by an adjudicator"] == 1
+
+
+def decide_pair(
+    db: Session, left: uuid.UUID, right: uuid.UUID, choice: Choice | None, **more: Any
+) -> uuid.UUID:
+    return adjudicate_pair(
+        db, actor=SYSTEM, left_id=left, right_id=right, choice=choice, reason="so", **more
+    )

@@ -6,16 +6,15 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from rlhf_core.accounts.permissions import SYSTEM
-from rlhf_core.analytics.disputes import count_split_pairs, list_disputes
+from rlhf_core.analytics.disputes import list_disputes
 from rlhf_core.analytics.scope import Scope
 from rlhf_core.errors import Conflict, Forbidden, InvalidInput, NotFound
 from rlhf_core.feedback.adjudication import adjudicate, withdraw_adjudication
 from rlhf_core.feedback.disputed import get_dispute
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Adjudication, AuditEvent
-from rlhf_core.vocabulary import AdjudicationDecision, Choice, RaterKind, Role
+from rlhf_core.vocabulary import AdjudicationDecision, RaterKind, Role
 from tests.builders import make_actor, make_feedback, make_interaction
-from tests.core.dataset.world import vote
 
 RESOLVED, EXCLUDED = AdjudicationDecision.RESOLVED, AdjudicationDecision.EXCLUDED
 
@@ -186,13 +185,6 @@ def test_steps_of_an_excluded_completion_are_no_dispute_and_pairs_are_counted(st
             db, actor=SYSTEM, interaction_id=stepped.id, decision=EXCLUDED, reason="Not ours."
         )
         assert list_disputes(db, actor=SYSTEM).num_all == 0
-
-        left, right = make_interaction(db, prompt="p?").id, make_interaction(db, prompt="p?").id
-        vote(db, left, right, Choice.LEFT)
-        vote(db, left, right, Choice.TIE)
-        assert count_split_pairs(db, actor=SYSTEM) == 0
-        vote(db, right, left, Choice.LEFT)
-        assert count_split_pairs(db, actor=SYSTEM) == 1
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

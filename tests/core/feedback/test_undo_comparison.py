@@ -92,3 +92,17 @@ def test_only_the_last_ten_actions_of_both_kinds_are_undone(store: Store) -> Non
         undone = [undo_last(db, actor=rater) for _ in range(12)]
     assert [one is not None for one in undone] == [True] * 10 + [False] * 2
     assert [isinstance(one, UndoneComparison) for one in undone[:10]] == [True, False] * 5
+
+
+def test_undo_of_an_edit_brings_back_which_pairs_were_one_choice(store: Store) -> None:
+    groups = sa.select(Comparison.group_id).where(Comparison.withdrawn_at.is_(None))
+    with store.writing() as db:
+        rater = make_actor(db)
+        ids = make_completions(db, 4)
+        submit_best(db, ids, ids[0], PreferenceDraft(choice=Choice.LEFT), actor=rater)
+        (group,) = set(db.scalars(groups))
+        assert group is not None
+        compare(db, ids[0], ids[1], rater, choice="right")
+        assert set(db.scalars(groups)) == {group, None}
+        undo_last(db, actor=rater)
+        assert list(db.scalars(groups)) == [group] * 3

@@ -22,7 +22,9 @@ from rlhf_core.queues.service import create_queue
 from rlhf_core.queues.views import QueueView
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import RatingAssignment
+from rlhf_core.vocabulary import QueueSubject
 from tests.builders import make_actor, make_feedback, make_interaction
+from tests.core.feedback.pairs import make_completions
 
 
 def judge_next(db: Session, queue: QueueView, actor: Actor, **said: object) -> uuid.UUID:
@@ -105,3 +107,35 @@ def test_pace_is_that_of_the_last_week(store: Store) -> None:
     assert pace.days_left == pytest.approx(35 * 7 / 4, rel=0.01)
     assert pace.daily[-5:-1] == (1, 1, 1, 1)
     assert sum(pace.daily) == 4
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("subject", list(QueueSubject))
+def test_progress_does_not_read_all_that_a_rater_ever_said(
+    store: Store, subject: QueueSubject
+) -> None:
+    said: list[str] = []
+
+    @sa.event.listens_for(store.engine, "before_cursor_execute")
+    def _note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        said.append(statement)
+
+    with store.writing() as db:
+        ann = make_actor(db)
+        one, other = make_completions(db)
+        item = make_interaction(db, steps=2).id
+        make_feedback(db, item, actor=ann)
+        asked = {"interaction_ids": [item]}
+        if subject is QueueSubject.COMPARISONS:
+            asked = {"pairs": [(one, other)]}
+        queue = create_queue(db, actor=SYSTEM, name="q", subject=subject, **asked)
+        said.clear()
+        count_progress(db, queue, actor=ann)
+        claim_next(db, queue.id, actor=ann)
+    reads = [text for text in said if "rating_queue_items" in text and text.startswith("SELECT")]
+    with store.engine.connect() as connection:
+        for text in reads:
+            blank = (None,) * text.count("?")
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", blank).all()
+            assert not [row for row in plan if "ix_feedback_rater_time" in str(row)], text
+    assert len(reads) > 3
