@@ -31,6 +31,20 @@ def click_for(button: Locator, wanted: Locator) -> None:
     expect(wanted).to_be_visible()
 
 
+def go_to(page: Page, title: str) -> None:
+    """Go to the page of this title by the navigation."""
+    link = page.get_by_test_id("stSidebarNav").get_by_role("link", name=title, exact=True)
+    click_for(link, page.get_by_role("heading", name=title, exact=True))
+    idle(page)
+
+
+def press(page: Page, key: str) -> None:
+    """Click the button of this key of Streamlit's, and wait for what comes of it."""
+    idle(page)
+    page.locator(f".st-key-{key} button").last.click(delay=50)
+    idle(page)
+
+
 def check_accessibility(page: Page, *, without: list[str] = NOT_OURS) -> None:
     """Assert that axe finds nothing, once nothing fades in or out: half a colour has no contrast.
 

@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Page, expect
 from rlhf_core.config import SOURCE_ROOT
 from tests.browser.assistant_ratings import write_ratings
 from tests.browser.conftest import TIMEOUT_MS
-from tests.browser.hands import idle
+from tests.browser.hands import go_to, idle, press
 from tests.live_server import SECRET_KEY, LiveServer, find_free_port, run_server
 
 pytestmark = pytest.mark.browser
@@ -27,11 +27,11 @@ PICTURES = os.environ.get("RLHF_TEST_PICTURES")
 NUM_PROMPTS = 40
 
 
-@pytest.fixture(scope="module")
-def whole_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+@pytest.fixture
+def whole_server(tmp_path: Path) -> Iterator[LiveServer]:
     """A server with its inference process and worker, as `make run` starts it."""
     with run_server(
-        tmp_path_factory.mktemp("whole"),
+        tmp_path,
         RLHF_START_CHILDREN="true",
         RLHF_INFERENCE_PORT=str(find_free_port()),
         RLHF_INFERENCE_TIMEOUT_S="10",  # a busy machine is not what is tested here
@@ -66,18 +66,6 @@ def picture(page: Page, name: str) -> None:
         expect(page.get_by_test_id("stToast")).to_have_count(0)
         page.wait_for_timeout(1_000)
         page.screenshot(path=Path(PICTURES) / f"{name}.png")
-
-
-def press(page: Page, key: str) -> None:
-    idle(page)
-    page.locator(f".st-key-{key} button").last.click(delay=50)
-    idle(page)
-
-
-def go_to(page: Page, title: str) -> None:
-    page.get_by_test_id("stSidebarNav").get_by_role("link", name=title, exact=True).click()
-    expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible()
-    idle(page)
 
 
 def import_files(page: Page, files: tuple[Path, Path | None]) -> None:
@@ -199,7 +187,7 @@ def test_import_rate_freeze_train_promote_rerank_evaluate_and_score(
     context.set_default_timeout(TIMEOUT_MS)
     page = context.new_page()
     page.goto(whole_server.first_link)
-    expect(page.get_by_text("Nothing to rate yet")).to_be_visible()
+    expect(page.get_by_text("No feedback yet")).to_be_visible()
     import_files(page, files)
     rate_five(page)
     freeze(page)

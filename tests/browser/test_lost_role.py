@@ -15,7 +15,7 @@ from rlhf_core.registry import service as registry
 from rlhf_core.store.tables import Job
 from rlhf_core.vocabulary import JobKind, Role
 from tests.browser.conftest import OpenAs
-from tests.browser.hands import click_for, idle
+from tests.browser.hands import click_for, go_to, idle
 from tests.core.registry.world import make_version
 from tests.live_server import LiveServer
 
@@ -32,11 +32,6 @@ def demote(server: LiveServer, actor: Actor) -> None:
 def disable(server: LiveServer, actor: Actor) -> None:
     with server.store.writing() as db:
         accounts.disable_account(db, actor=SYSTEM, account_name=actor.name)
-
-
-def go_to(page: Page, title: str) -> None:
-    page.get_by_test_id("stSidebarNav").get_by_role("link", name=title, exact=True).click()
-    expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible()
 
 
 @pytest.fixture

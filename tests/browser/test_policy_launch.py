@@ -1,9 +1,10 @@
 """A trainer launches a policy in a real browser, follows it, and copies it with changes."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.artifacts import ArtifactInfo, write_artifact
@@ -12,24 +13,18 @@ from rlhf_core.registry.service import promote_version, register_version
 from rlhf_core.training import TrainReport
 from rlhf_core.vocabulary import ModelKind, Role
 from tests.browser.conftest import OpenAs
-from tests.browser.hands import idle
+from tests.browser.hands import go_to, press
 from tests.learning.rated import add_rated, make_rows
 from tests.live_server import LiveServer, run_server
 
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture(scope="module")
-def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+@pytest.fixture
+def live_server(tmp_path: Path) -> Iterator[LiveServer]:
     """A server of its own: its rows would be in the way of the other tests."""
-    with run_server(tmp_path_factory.mktemp("policies")) as server:
+    with run_server(tmp_path / "policies") as server:
         yield server
-
-
-def press(page: Page, key: str) -> None:
-    idle(page)
-    page.locator(f".st-key-{key} button").last.click(delay=50)
-    idle(page)
 
 
 def fill(server: LiveServer) -> None:
@@ -57,9 +52,7 @@ def test_policy_is_launched_in_one_click_and_copied_with_changes(
     get_settings.cache_clear()
     fill(live_server)
     page, _ = open_as(Role.TRAINER)
-    page.get_by_test_id("stSidebarNav").get_by_role("link", name="Launch training").click()
-    expect(page.get_by_role("heading", name="Launch training")).to_be_visible()
-    idle(page)
+    go_to(page, "Launch training")
     page.locator(".st-key-launch_part").get_by_text("Policy", exact=True).click()
     expect(page.get_by_text("PPO (recommended)")).to_be_visible()
     expect(page.get_by_text("fits in")).to_be_visible()
