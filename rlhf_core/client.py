@@ -16,6 +16,7 @@ import httpx
 RETRIED = frozenset({429, 502, 503, 504})
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
+ANSWER_TIMEOUT_S = 180.0
 
 Message = Mapping[str, str]
 
@@ -141,7 +142,7 @@ class Client:
         `options` are those of OpenAI's chat completions, with `best_of` and `chat_id`.
         """
         body = _chat_body(messages, model, options)
-        found = self._post("/v1/chat/completions", body, is_safe=True)
+        found = self._post("/v1/chat/completions", body, is_safe=True, timeout_s=ANSWER_TIMEOUT_S)
         text = found["choices"][0]["message"]["content"]
         return Reply(text, found["id"], body["chat_id"], found["model"])
 
@@ -178,16 +179,28 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _post(self, path: str, body: Mapping[str, Any], *, is_safe: bool = False) -> Any:
-        """The JSON answer; `is_safe`: it stores nothing that must not be there twice."""
+    def _post(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        *,
+        is_safe: bool = False,
+        timeout_s: float | None = None,
+    ) -> Any:
+        """The JSON answer. `is_safe`: it bears no key, as it stores nothing that matters twice.
+
+        With a `timeout_s` of its own a request that may have arrived is not sent again.
+        """
         headers = {} if is_safe else {"Idempotency-Key": uuid.uuid4().hex}
+        retried = httpx.TransportError if timeout_s is None else httpx.ConnectError
+        timeout: Any = httpx.USE_CLIENT_DEFAULT if timeout_s is None else timeout_s
         for number in range(self._retries + 1):
             is_last = number == self._retries
             pause_s = min(FIRST_PAUSE_S * 2**number, LONGEST_PAUSE_S)
             try:
-                response = self._http.post(path, json=body, headers=headers)
+                response = self._http.post(path, json=body, headers=headers, timeout=timeout)
             except httpx.TransportError as error:
-                if is_last:
+                if is_last or not isinstance(error, retried):
                     raise ApiError(f"No answer from {self._http.base_url}: {error}.") from error
             else:
                 if response.is_success:
@@ -213,6 +226,7 @@ def _read_error(status: int, content: bytes) -> ApiError:
     try:
         error = json.loads(content)["error"]
         field = error.get("field") or error.get("param")
-        return ApiError(error["message"], status=status, kind=error["type"], field=field)
-    except (ValueError, KeyError, TypeError):
+        kind = error.get("code") or error["type"]
+        return ApiError(error["message"], status=status, kind=kind, field=field)
+    except (ValueError, KeyError, TypeError, AttributeError):
         return ApiError(f"The server answered {status} without a word.", status=status)

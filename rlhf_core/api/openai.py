@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -77,8 +77,8 @@ class ChatIn(BaseModel):
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    stop: str | list[str] | None = None
+    top_p: float | None = Field(default=None, ge=0, le=1)
+    stop: Text | Annotated[list[Text], Field(max_length=4)] | None = None
     seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
     n: Literal[1] | None = None
     stream: bool = False
@@ -87,6 +87,9 @@ class ChatIn(BaseModel):
     store: bool = Field(default=True, description="false: the answer is not kept, so not rated.")
     best_of: int = Field(default=1, ge=1, le=16)
     chat_id: Name | None = None
+
+    def _temperature(self) -> float:
+        return 1.0 if self.temperature is None else self.temperature
 
     def to_inference(self) -> dict[str, Any]:
         """What the inference process is asked."""
@@ -99,9 +102,9 @@ class ChatIn(BaseModel):
                 for one in self.messages
             ],
             "max_tokens": self.max_completion_tokens or self.max_tokens,
-            "temperature": 1.0 if self.temperature is None else self.temperature,
+            "temperature": 0.0 if self.top_p == 0 else self._temperature(),
             "top_p": self.top_p or 1.0,
-            "stop": stop[:4],
+            "stop": stop,
             "seed": self.seed,
             "best_of": self.best_of,
         }

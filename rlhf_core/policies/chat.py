@@ -13,6 +13,10 @@ from rlhf_core.policies.prompts import encode_prompt
 if TYPE_CHECKING:
     import torch
 
+USUAL_TOKENS = 1_024
+"""The most that an answer has where nobody says: memory is set aside for all of them."""
+COLDEST = 1e-3
+"""A temperature below it always takes the likeliest token: the logits would overflow."""
 UNFINISHED = "\ufffd"  # what half a character of several tokens is decoded to
 
 Message = tuple[str, str]
@@ -21,7 +25,7 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass
 class Turn:
-    """One answer to be given. `hand_over` takes each new piece of its text.
+    """One answer to be given. `hand_over` takes each new piece of its text, `ended` is told once.
 
     `temperature` 0 always takes the likeliest token; `top_p` (0..1] keeps the likeliest tokens that
     together have that probability. After generation `finish_reason` is set, None where
@@ -36,6 +40,7 @@ class Turn:
     stop: Sequence[str] = ()
     hand_over: Callable[[str], None] = lambda _piece: None
     is_unwanted: Callable[[], bool] = lambda: False
+    ended: Callable[[], None] = lambda: None
     text: str = ""
     num_tokens: int = 0
     finish_reason: FinishReason | None = None
@@ -47,7 +52,8 @@ class Turn:
         self.num_tokens += 1
         if not is_end:
             self._tokens.append(token)
-            self.text = tokenizer.decode(self._tokens, skip_special_tokens=True)
+            decoded = tokenizer.decode(self._tokens, skip_special_tokens=True)
+            self.text = decoded.replace("\0", "")  # no database keeps one
         cut = min((at for each in self.stop if (at := self.text.find(each)) >= 0), default=None)
         if cut is not None:
             self.text = self.text[:cut]
@@ -56,6 +62,8 @@ class Turn:
         elif self.num_tokens >= self.max_tokens:
             self.finish_reason = "length"
         self._show()
+        if self.finish_reason is not None:
+            self.ended()
         return self.finish_reason is not None
 
     def _show(self) -> None:
@@ -100,7 +108,7 @@ class ChatModel:
                 "with its answer: send fewer or shorter ones.",
                 field="messages",
             )
-        return ids, min(room, max_tokens or room)
+        return ids, min(room, max_tokens or USUAL_TOKENS)
 
     def _apply_template(self, messages: Sequence[Message]) -> str:
         try:
@@ -182,12 +190,13 @@ def _draw(logits: "torch.Tensor", turn: Turn, draw: "torch.Generator") -> int:
     """The next token by its logits (vocabulary,), temperature and top-p."""
     import torch
 
-    if turn.temperature == 0:
+    if turn.temperature < COLDEST:
         return int(logits.argmax())
     probabilities = torch.softmax(logits / turn.temperature, dim=-1)
     if turn.top_p < 1:
         ordered, places = probabilities.sort(descending=True)
-        before = ordered.cumsum(-1) - ordered  # the likeliest one is always kept
+        kept = ordered.cumsum(-1) - ordered < turn.top_p
+        kept[0] = True
         probabilities = torch.zeros_like(probabilities)
-        probabilities[places] = torch.where(before < turn.top_p, ordered, 0.0)
+        probabilities[places] = torch.where(kept, ordered, 0.0)
     return int(torch.multinomial(probabilities, 1, generator=draw))

@@ -13,11 +13,14 @@ from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.clock import new_id, utcnow
 from rlhf_core.feedback.drafts import InteractionDraft
 from rlhf_core.feedback.service import create_interaction
-from rlhf_core.store.tables import Interaction, ModelVersion, ServedLogEntry
+from rlhf_core.store.queries.dirty_days import mark_days_of_feedback
+from rlhf_core.store.tables import Feedback, Interaction, ModelVersion, ServedLogEntry
 
 SOURCE = "chat"
 ENDPOINT = "chat"
 PRODUCTION_ARM = "production"
+ACCOUNT_USER = "account "
+"""How the ids of users begin that are accounts of the dashboard."""
 PARTIAL = {"is_partial": True}
 """What `Interaction.extra` says of an answer that has not come to its end."""
 
@@ -49,15 +52,20 @@ def finish_answer(
 ) -> None:
     """Keep the answer as far as it came, and how it was served.
 
-    Without an interaction only that one was served. The version may be deleted meanwhile: its name
-    stays with the interaction.
+    Where nothing came of it the interaction goes; without one only that one was served is kept.
+    The version may be deleted meanwhile: its name stays with the interaction.
     """
+    if interaction_id is not None and not text and not is_whole:
+        db.execute(sa.delete(Interaction).where(Interaction.id == interaction_id))
+        interaction_id = None
     if interaction_id is not None:
         db.execute(
             sa.update(Interaction)
             .where(Interaction.id == interaction_id)
             .values(completion=text, extra=None if is_whole else PARTIAL)
         )
+        said = db.scalars(sa.select(Feedback.id).where(Feedback.interaction_id == interaction_id))
+        mark_days_of_feedback(db, said.all())  # given while it was still on its way
     db.execute(
         sa.insert(ServedLogEntry),
         {

@@ -6,18 +6,26 @@ before the first piece is an HTTP error, afterwards a line with `error`.
 
 import asyncio
 import json
+import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any, Literal
 
+from anyio import CapacityLimiter, to_thread
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
-from rlhf_core.errors import RlhfError, Unavailable
+from rlhf_core.errors import InvalidInput, RlhfError, Unavailable
 from rlhf_core.policies.chat import Turn
 from rlhf_core.serving.loader import LoadedModel
 from rlhf_core.serving.policies import LoadedPolicy, PolicyShelf
+
+LOGGER = logging.getLogger(__name__)
+MAX_AT_ONCE = 4
+"""Encoding and judging side by side: reranking keeps its threads."""
+MAX_LOADING = 8
+"""Requests that wait for a version to be loaded; more wait for these."""
+MAX_CHARS = 1_000_000
 
 Text = Annotated[str, Field(strict=True)]
 
@@ -55,23 +63,23 @@ class ChatService:
     def __init__(self, shelf: PolicyShelf, judge: Callable[[], LoadedModel | None]) -> None:
         self._shelf = shelf
         self._judge = judge
+        self._places = CapacityLimiter(MAX_AT_ONCE)
+        self._loading = CapacityLimiter(MAX_LOADING)
 
     async def chat(self, body: ChatBody) -> StreamingResponse:
         """The answer as it comes. Raises what a caller can be told before the first piece."""
-        policy = await run_in_threadpool(self._shelf.find, body.model)
-        ids, room = policy.model.encode(
-            [(message.role, message.content) for message in body.messages],
-            max_tokens=body.max_tokens,
+        _refuse_long(body)
+        policy = await to_thread.run_sync(self._shelf.find, body.model, limiter=self._loading)
+        ids, room = await to_thread.run_sync(_encode, policy, body, limiter=self._places)
+        lines = (self._answer_once if body.best_of == 1 else self._answer_best)(
+            policy, body, ids, room
         )
-        lines = self._answer_once if body.best_of == 1 else self._answer_best
-        return StreamingResponse(
-            _as_text(lines(policy, body, ids, room)), media_type="application/x-ndjson"
-        )
+        first = await anext(lines)  # it waits for its turn now, or is refused
+        return StreamingResponse(_as_text(first, lines), media_type="application/x-ndjson")
 
     async def _answer_once(
         self, policy: LoadedPolicy, body: ChatBody, ids: list[int], room: int
     ) -> AsyncIterator[dict[str, Any]]:
-        yield _name(policy)
         loop, pieces = asyncio.get_running_loop(), asyncio.Queue[str | Exception | None]()
         is_gone = False
 
@@ -80,11 +88,12 @@ class ChatService:
 
         turn = _make_turn(body, ids, room, _seed(body))
         turn.hand_over, turn.is_unwanted = put, lambda: is_gone
+        policy.batches.submit(turn, put)
         try:
-            policy.batches.submit(turn, put)
+            yield _name(policy)
             while (piece := await pieces.get()) is not None:
                 if isinstance(piece, Exception):
-                    raise Unavailable(f"{policy.name} failed: {piece}") from piece
+                    raise _failed(policy, piece)
                 yield {"piece": piece}
             yield _end([turn], turn, ids)
         except RlhfError as error:
@@ -96,7 +105,6 @@ class ChatService:
         self, policy: LoadedPolicy, body: ChatBody, ids: list[int], room: int
     ) -> AsyncIterator[dict[str, Any]]:
         """All answers first, then the one that the reward model likes best, in one piece."""
-        yield _name(policy)
         loop = asyncio.get_running_loop()
         is_gone = False
         turns, ends = [], []
@@ -108,9 +116,14 @@ class ChatService:
                 policy.batches.submit(turn, _settle(loop, end))
                 turns.append(turn)
                 ends.append(end)
+        except Unavailable:
+            is_gone = True
+            raise
+        try:
+            yield _name(policy)
             for failure in await asyncio.gather(*ends):
                 if failure is not None:
-                    raise Unavailable(f"{policy.name} failed: {failure}") from failure
+                    raise _failed(policy, failure)
             prompt = next((m.content for m in reversed(body.messages) if m.role == "user"), "")
             scores, reason = await self._score(prompt, [turn.text for turn in turns])
             best = max(range(len(turns)), key=lambda at: (scores[at] or 0.0, -at))
@@ -133,10 +146,29 @@ class ChatService:
         judge = self._judge()
         if judge is None:
             return [None] * len(answers), "No reward model is promoted yet: the first answer."
+        prompts = [prompt] * len(answers)
         try:
-            return await run_in_threadpool(judge.score, [prompt] * len(answers), answers), None
-        except RlhfError as error:
-            return [None] * len(answers), str(error)
+            found = await to_thread.run_sync(judge.score, prompts, answers, limiter=self._places)
+            return found, None
+        except Exception as error:  # whatever breaks the judge, there are answers
+            LOGGER.exception("%s failed to judge %d answers", judge.name, len(answers))
+            what = str(error) if isinstance(error, RlhfError) else type(error).__name__
+            return [None] * len(answers), f"{judge.name} failed: {what}"
+
+
+def _refuse_long(body: ChatBody) -> None:
+    num_chars = sum(len(message.content) for message in body.messages)
+    if num_chars > MAX_CHARS:
+        raise InvalidInput(
+            f"The messages have {num_chars:,} characters; send at most {MAX_CHARS:,}.",
+            field="messages",
+        )
+
+
+def _encode(policy: LoadedPolicy, body: ChatBody) -> tuple[list[int], int]:
+    """The tokens of the messages, and how many the answer may have."""
+    messages = [(message.role, message.content) for message in body.messages]
+    return policy.model.encode(messages, max_tokens=body.max_tokens)
 
 
 def _make_turn(body: ChatBody, ids: list[int], room: int, seed: int) -> Turn:
@@ -179,6 +211,14 @@ def _end(turns: list[Turn], best: Turn, ids: list[int]) -> dict[str, Any]:
     }
 
 
-async def _as_text(lines: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
+def _failed(policy: LoadedPolicy, error: Exception) -> Unavailable:
+    what = str(error) if isinstance(error, RlhfError) else type(error).__name__
+    return Unavailable(f"{policy.name} failed to answer ({what}); try again.")
+
+
+async def _as_text(
+    first: dict[str, Any], lines: AsyncIterator[dict[str, Any]]
+) -> AsyncIterator[str]:
+    yield json.dumps(first) + "\n"
     async for line in lines:
         yield json.dumps(line) + "\n"

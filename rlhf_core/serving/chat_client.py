@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from rlhf_core.config import get_settings
-from rlhf_core.errors import InvalidInput, NotFound, RlhfError, Unavailable
+from rlhf_core.errors import InvalidInput, NotFound, RlhfError, TooLarge, Unavailable
 from rlhf_core.serving.client import CONNECT_TIMEOUT_S, NONSENSE, SECRET_HEADER, derive_secret
 
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -17,7 +17,7 @@ NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 PIECE_TIMEOUT_S = 120.0
 """A version that is not in memory is loaded first, and others may be answered before."""
 
-REFUSALS: dict[int, type[RlhfError]] = {422: InvalidInput, 404: NotFound}
+REFUSALS: dict[int, type[RlhfError]] = {422: InvalidInput, 404: NotFound, 413: TooLarge}
 
 
 @asynccontextmanager

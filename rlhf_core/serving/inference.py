@@ -333,7 +333,7 @@ async def _read_body(request: Request, kind: type[Body]) -> Body:
 
 
 async def _explain(_request: Request, error: Exception) -> Response:
-    status = {InvalidInput: 422, NotFound: 404}.get(type(error), 503)
+    status = {InvalidInput: 422, NotFound: 404, TooLarge: 413}.get(type(error), 503)
     return JSONResponse({"error": str(error)}, status)
 
 

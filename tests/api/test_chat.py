@@ -10,8 +10,10 @@ import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
 
+from rlhf_core.accounts.permissions import Permission
 from rlhf_core.config import get_settings
 from rlhf_core.registry.views import ModelVersionView
+from rlhf_core.serving import batches
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Feedback, Interaction, ServedLogEntry
 from rlhf_core.vocabulary import RaterKind
@@ -143,6 +145,24 @@ def test_what_is_not_to_be_stored_is_only_counted(store: Store, inference: None,
         assert db.scalars(sa.select(ServedLogEntry.interaction_id)).all() == [None]
 
 
+def test_token_that_may_only_score_stores_nothing(
+    store: Store, inference: None, client: TestClient, bearer: Callable[..., dict[str, str]]
+) -> None:
+    body = {"model": "assistant", "messages": [{"role": "user", "content": "a"}], "max_tokens": 2}
+    headers = bearer(Permission.SCORE)
+    assert client.post(URL, json=body, headers=headers).status_code == 200
+    assert stored_answers(store) == []
+
+
+def test_too_many_who_wait_are_told_and_nothing_is_left(
+    store: Store, inference: None, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "MAX_WAITING", 0)
+    response = ask(stream=True)
+    assert (response.status_code, response.headers["retry-after"]) == (503, "2")
+    assert stored_answers(store) == []
+
+
 @pytest.mark.parametrize(
     ("fields", "status", "kind", "words"),
     [
@@ -154,6 +174,8 @@ def test_what_is_not_to_be_stored_is_only_counted(store: Store, inference: None,
         ({"messages": [{"role": "user", "content": "a " * 99}]}, 400, "invalid_request_error",
          "send fewer or shorter"),
         ({"temperature": 3}, 400, "invalid_request_error", "temperature"),
+        ({"stop": ["a"] * 5}, 400, "invalid_request_error", "stop"),
+        ({"user": "account 7"}, 400, "invalid_request_error", "accounts"),
     ],
 )  # fmt: skip
 def test_refusals_have_the_shape_that_clients_know(

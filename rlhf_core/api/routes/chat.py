@@ -20,7 +20,7 @@ from rlhf_core.api.openai import REFUSALS, ChatIn, OpenAiRoute, describe
 from rlhf_core.clock import new_id
 from rlhf_core.errors import InvalidInput, RlhfError, Unavailable
 from rlhf_core.feedback.drafts import InteractionDraft, Message
-from rlhf_core.serving.answers import SOURCE, Served, begin_answer, finish_answer
+from rlhf_core.serving.answers import ACCOUNT_USER, SOURCE, Served, begin_answer, finish_answer
 from rlhf_core.serving.chat_client import ask_policy
 
 router = APIRouter(responses=REFUSALS, route_class=OpenAiRoute)
@@ -98,17 +98,22 @@ class Answer:
 
 @router.post("/v1/chat/completions", summary="Answer a conversation", response_model=None)
 async def post_chat(
-    request: Request, asked: ChatIn, _actor: Annotated[Actor, needs(Permission.SCORE)]
+    request: Request, asked: ChatIn, actor: Annotated[Actor, needs(Permission.SCORE)]
 ) -> Response:
     """Answer by the promoted policy, or by the version that `model` names; OpenAI's clients can.
 
-    The answer is stored before its end is sent: send feedback with its `id` as `message_id` and
-    the same (or your) `chat_id` to `/assistant/feedback`. 503 with `Retry-After` where no policy
-    answers.
+    What is asked is stored before the answer comes, where the token may write interactions. Send
+    feedback with its `id` as `message_id` and the same (or your) `chat_id` to
+    `/assistant/feedback`. 503 with `Retry-After` where no policy answers.
     """
     last = asked.messages[-1]
     if last.role != "user" or not last.as_text().strip():
         raise InvalidInput("The last message must be the user's, with a text.", field="messages")
+    if asked.user is not None and asked.user.startswith(ACCOUNT_USER):
+        raise InvalidInput(
+            f"user: ids that begin with {ACCOUNT_USER!r} are those of accounts here.", field="user"
+        )
+    asked.store = asked.store and actor.may(Permission.WRITE_INTERACTIONS)
     answer = Answer(asked)
     lines = _answer(request, answer)
     if not asked.stream:

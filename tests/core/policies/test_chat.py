@@ -67,6 +67,25 @@ def test_a_stop_sequence_is_never_shown_not_even_in_part(model: ChatModel) -> No
     assert turn.finish_reason == "stop"
 
 
+def test_each_answer_is_over_as_soon_as_it_is(model: ChatModel) -> None:
+    ended: list[str] = []
+    turns = []
+    for name, most in (("long", 12), ("short", 2)):
+        ids, room = model.encode([("user", "a b")], max_tokens=most)
+        turns.append(Turn(ids, room, temperature=0, ended=lambda name=name: ended.append(name)))
+    model.answer(turns)
+    assert ended == ["short", "long"]
+
+
+def test_extreme_settings_take_the_likeliest_token(model: ChatModel) -> None:
+    usual, _ = make_turn(model, PROMPTS[0], temperature=0.0)
+    model.answer([usual])
+    for options in ({"temperature": 1e-40}, {"temperature": 1.0, "top_p": 1e-50}):
+        odd, _ = make_turn(model, PROMPTS[0], **options)
+        model.answer([odd])
+        assert odd.text == usual.text
+
+
 def test_nobody_waits_and_the_others_go_on(model: ChatModel) -> None:
     gone, _ = make_turn(model, PROMPTS[0], temperature=0.0, is_unwanted=lambda: True)
     kept, _ = make_turn(model, PROMPTS[1], temperature=0.0)
