@@ -154,8 +154,13 @@ def show_past(key: str, actor: Actor, params: Params) -> None:
         until = f"{one.ended_at:%Y-%m-%d}" if one.ended_at else "now"
         name = f"{one.slice_key}: " if one.slice_key else ""
         st.caption(plain(f"{one.opened_at:%Y-%m-%d} to {until}: {name}{one.said}"))
+    if replay_step(params) > DAY:
+        st.caption(
+            f"It was asked of {replay.num_moments} moments of them, as it reads each rating."
+        )
     for one in replay.now[:MAX_SHOWN] if len(replay.now) == 1 else ():
-        st.caption(plain(f"Now: {one.said}") if one.is_firing else "Now: all well.")
+        is_well = not one.is_firing and not one.is_unsure
+        st.caption("Now: all well." if is_well else plain(f"Now: {one.said}"))
 
 
 def say_past(replay: Replay) -> str:

@@ -12,7 +12,7 @@ from rlhf_core.accounts.permissions import Actor, Permission
 from rlhf_core.alerts import service
 from rlhf_core.alerts.deliveries import send_test
 from rlhf_core.alerts.messages import make_test_content
-from rlhf_core.alerts.service import RuleView
+from rlhf_core.alerts.service import RuleView, UnreadableRule
 from rlhf_core.clock import utcnow
 from rlhf_core.errors import RlhfError
 from rlhf_core.store.engine import get_store
@@ -38,6 +38,23 @@ def show_rules(rules: list[RuleView], actor: Actor) -> None:
     asked = next((one for one in rules if str(one.id) == st.session_state.get(CHANGED)), None)
     if asked:
         _change(asked, actor)
+
+
+def show_unreadable(rules: list[UnreadableRule]) -> None:
+    """Rules that nobody looks at, and what to do about them."""
+    for rule in rules:
+        with st.container(border=True, gap="xsmall", key=f"unreadable_{rule.id}"):
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.markdown(f"**{plain(rule.name)}**", width="content")
+                st.badge("Cannot be read", icon=":material/error:", color="red")
+                st.space("stretch")
+                _draw_remove(rule)
+            st.caption(
+                plain(
+                    f"Kind {rule.kind}: {rule.problem} Nobody looks at this rule. Update to the "
+                    "release that made it, or remove it and add it again."
+                )
+            )
 
 
 def _show_rule(rule: RuleView) -> None:
@@ -69,6 +86,10 @@ def _draw_buttons(rule: RuleView) -> None:
         )  # fmt: skip
     if st.button("Change", icon=":material/edit:", key=f"change_{rule.id}", type="tertiary"):
         st.session_state[CHANGED] = str(rule.id)
+    _draw_remove(rule)
+
+
+def _draw_remove(rule: RuleView | UnreadableRule) -> None:
     st.button(
         "Remove", icon=":material/delete:", key=f"remove_{rule.id}", type="tertiary",
         help="Removes its alerts too.", on_click=_remove, args=(rule,),
@@ -120,7 +141,7 @@ def _switch(rule: RuleView) -> None:
     act(service.set_rule, said, rule.id, is_enabled=is_on)
 
 
-def _remove(rule: RuleView) -> None:
+def _remove(rule: RuleView | UnreadableRule) -> None:
     act(service.delete_rule, "It is removed.", rule.id)
 
 

@@ -50,12 +50,16 @@ NUMBERS: dict[str, NumberWords] = {
     "drop": NumberWords("Fires from a fall of the AUC by more than"),
 }
 OWN_NUMBERS: dict[tuple[type[Params], str], NumberWords] = {
-    (ApprovalBelow, "level"): NumberWords("Fires below (%)", is_share=True),
+    (ApprovalBelow, "level"): NumberWords(
+        "Fires below (%)",
+        "Where chance does not explain it. Well again from 2 points above.",
+        is_share=True,
+    ),
     (AgreementBelow, "min_n"): NumberWords(
         "Things needed", "Judged by two or more raters. With fewer, the rule says nothing."
     ),
     (CanaryDue, "days"): NumberWords("Days until a decision is due"),
-    (RunFailed, "days"): NumberWords("Days looked at", "A failure before them is old news."),
+    (RunFailed, "days"): NumberWords("Days looked at", "An older failure opens no alert."),
 }
 CHOICES = {"split": "Looked at", "coefficient": "Measure"}
 

@@ -5,13 +5,13 @@ from datetime import timedelta
 import streamlit as st
 
 from pages._ui.alert_list import show_alert, show_resolved, show_troubled
-from pages._ui.alert_rules import show_rules
+from pages._ui.alert_rules import show_rules, show_unreadable
 from pages._ui.guard import require_page
 from pages._ui.messages import reporting
 from pages._ui.state import show_notices
 from rlhf_core.accounts.permissions import Permission
 from rlhf_core.alerts.deliveries import list_troubled
-from rlhf_core.alerts.service import list_alerts, list_rules
+from rlhf_core.alerts.service import list_alerts, list_rules, list_unreadable_rules
 from rlhf_core.clock import utcnow
 from rlhf_core.jobs.heartbeats import list_workers
 from rlhf_core.store.engine import get_store
@@ -27,6 +27,7 @@ with reporting():
     now = utcnow()
     with get_store().reading() as db:
         rules = list_rules(db, actor=actor)
+        unreadable = list_unreadable_rules(db, actor=actor)
         unresolved = list_alerts(db, actor=actor, states=UNRESOLVED)
         resolved = list_alerts(
             db, actor=actor, states=[AlertState.RESOLVED], since=now - KEPT_FOR, limit=100
@@ -52,8 +53,9 @@ with reporting():
     st.header("Rules")
     st.caption(
         "Workers look at each rule every minute (agreement and drift: every hour). An alert opens "
-        "once, and resolves by itself when all is well again."
+        "once, and resolves by itself when all is well again; too little data leaves it open."
     )
+    show_unreadable(unreadable)
     show_rules(rules, actor)
     if resolved:
         st.header("Resolved in the last 30 days")

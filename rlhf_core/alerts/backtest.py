@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from rlhf_core.accounts.permissions import Actor, Permission, require
-from rlhf_core.alerts.findings import Finding
-from rlhf_core.alerts.params import Params
+from rlhf_core.alerts.findings import Finding, is_over
+from rlhf_core.alerts.params import Params, kind_of
 from rlhf_core.alerts.watch import DAY, replay_step, watch
 from rlhf_core.clock import utcnow
 
@@ -52,8 +52,8 @@ def replay_rule(
 ) -> Replay:
     """Let the rule look at the end of each of the last days, and at now.
 
-    The counts are those of today: what was withdrawn since does not count. A rule that reads rows
-    looks once a week, one that waits for silence each hour.
+    The counts are those of today: what was withdrawn since does not count. Agreement looks every
+    four weeks, drift once a week, a rule that waits for silence each hour.
     """
     require(actor, Permission.READ_ANALYTICS)
     now = now or utcnow()
@@ -64,7 +64,8 @@ def replay_rule(
     begun: dict[str, datetime] = {}
     for moment, findings in zip(moments, found, strict=True):
         firing = {one.slice_key: one for one in findings if one.is_firing}
-        for key in [key for key in running if key not in firing]:
+        found_of = {one.slice_key: one for one in findings}
+        for key in [key for key in running if is_over(kind_of(params), found_of.get(key))]:
             firings.append(Firing(key, begun.pop(key), moment, running.pop(key).said))
         for key, one in firing.items():
             if key not in running:

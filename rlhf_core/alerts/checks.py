@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from rlhf_core.alerts.channels import parse_channels
 from rlhf_core.alerts.deliveries import queue_messages
-from rlhf_core.alerts.findings import Finding
+from rlhf_core.alerts.findings import Finding, is_over
 from rlhf_core.alerts.messages import OPENED, RESOLVED, make_content
 from rlhf_core.alerts.params import Params, parse_params
 from rlhf_core.alerts.service import KINDS
@@ -77,7 +77,7 @@ def list_due(db: Session, now: datetime, *, only_due: bool = True) -> list[Claim
     rows = db.execute(
         sa.select(AlertRule)
         .where(AlertRule.is_enabled, AlertRule.kind.in_(KINDS))
-        .order_by(AlertRule.checked_at, AlertRule.name)
+        .order_by(AlertRule.checked_at.asc().nulls_first(), AlertRule.name)
     ).scalars()
     due = []
     for row in rows:
@@ -85,6 +85,9 @@ def list_due(db: Session, now: datetime, *, only_due: bool = True) -> list[Claim
             params = parse_params(AlertKind(row.kind), row.params)
         except RlhfError as error:  # one that a newer release wrote
             logger.warning("The rule %s cannot be read: %s", row.name, error)
+            continue
+        except Exception:  # what is stored may be anything; the others are looked at
+            logger.exception("The rule %s cannot be read", row.name)
             continue
         wait = check_interval(params)
         if not only_due or row.checked_at is None or now - row.checked_at >= wait:
@@ -115,6 +118,9 @@ def _check(store: Store, claim: Claim, now: datetime) -> CheckResult:
     except RlhfError as error:
         logger.warning("The rule %s was not looked at: %s", claim.name, error)
         return CheckResult(claim.name, problem=str(error))
+    except Exception:  # a rule that breaks stops none of those behind it
+        logger.exception("The rule %s broke", claim.name)
+        return CheckResult(claim.name, problem="It broke: see the log.")
 
 
 def apply_findings(
@@ -133,24 +139,26 @@ def apply_findings(
     known = {row.slice_key: row for row in rows}
     opened = [one for key, one in firing.items() if key not in known]
     ids = [alert_id for one in opened if (alert_id := _open(db, rule.id, one, now))]
-    fine = {one.slice_key: one for one in findings if not one.is_firing}
+    found_of = {one.slice_key: one for one in findings}
+    kind = AlertKind(rule.kind)
     over: list[tuple[Alert, Finding]] = []
     for key, row in known.items():
-        if key in firing:
-            _keep(db, row, firing[key])
-            continue
-        gone = Finding(key, False, None, "The rule no longer finds it")
-        if _end(db, row, now):
-            over.append((row, fine.get(key, gone)))
+        found = found_of.get(key)
+        # A failed run that a person put away is forgotten with its days: the next one is news.
+        is_put_away = kind is AlertKind.RUN_FAILED and row.state is AlertState.RESOLVED
+        if is_over(kind, found) or (found is None and is_put_away):
+            gone = Finding(key, False, None, "The rule no longer finds it")
+            if _end(db, row, now):
+                over.append((row, found or gone))
+        elif found is not None:
+            _keep(db, row, found)
     targets = parse_channels(rule.channels).targets()
-    for event, found, alert_id in (
+    for event, told, alert_id in (
         (OPENED, opened, ids[0] if ids else None),
         (RESOLVED, [one for _, one in over], over[0][0].id if over else None),
     ):
         if alert_id is not None:
-            content = make_content(
-                event, rule=rule.name, kind=AlertKind(rule.kind), findings=found, at=now
-            )
+            content = make_content(event, rule=rule.name, kind=kind, findings=told, at=now)
             queue_messages(db, targets, content, alert_id=alert_id, now=now)
     return CheckResult(claim.name, len(firing), len(ids), len(over))
 

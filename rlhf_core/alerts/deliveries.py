@@ -1,12 +1,12 @@
 """Messages on their way: kept in the database, tried until they arrive or are given up.
 
-A message is claimed for the time until its next try before it is sent, so that of several workers
-one sends it, and one whose worker died is sent by another. It can then arrive twice: webhooks carry
-an id by which a receiver drops the second.
+A message is claimed for some minutes before it is sent, so that of several workers one sends it,
+and one whose worker died is sent by another. It can then arrive twice: webhooks carry an id by
+which a receiver drops the second.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -38,6 +38,9 @@ BACKOFF = (
 )
 """Between the tries; after one more it is given up."""
 MAX_ATTEMPTS = len(BACKOFF) + 1
+HELD_FOR = timedelta(minutes=5)
+"""Longer than any try takes: meanwhile nobody else sends it."""
+KEPT_FOR = timedelta(days=30)
 MAX_A_ROUND = 50
 AT_ONCE = 8
 MAX_ERROR_CHARS = 500
@@ -98,13 +101,16 @@ def queue_messages(
 
 
 def send_due(store: Store, *, now: datetime | None = None) -> int:
-    """Send what is due, each in transactions of its own; return how many arrived."""
+    """Send what is due, each in transactions of its own; return how many arrived.
+
+    With `now`, the clock stands still: without, each is claimed at the moment it is sent.
+    """
     settings = get_settings()
-    now = now or utcnow()
+    clock = utcnow if now is None else lambda: now
     with store.reading() as db:
         due = db.execute(
             sa.select(AlertDelivery.id, AlertDelivery.num_attempts)
-            .where(AlertDelivery.next_attempt_at <= now)
+            .where(AlertDelivery.next_attempt_at <= clock())
             .order_by(AlertDelivery.next_attempt_at)
             .limit(MAX_A_ROUND)
         ).all()
@@ -113,7 +119,7 @@ def send_due(store: Store, *, now: datetime | None = None) -> int:
     # One that hangs until its time is up does not hold up all others.
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
         sent = [
-            pool.submit(_send_claimed, store, settings, row.id, row.num_attempts, now)
+            pool.submit(_send_claimed, store, settings, row.id, row.num_attempts, clock)
             for row in due
         ]
     return sum(one.result() for one in sent)
@@ -173,8 +179,13 @@ def list_troubled(db: Session, *, actor: Actor, since: datetime) -> list[Deliver
 
 
 def _send_claimed(
-    store: Store, settings: Settings, delivery_id: uuid.UUID, seen: int, now: datetime
+    store: Store,
+    settings: Settings,
+    delivery_id: uuid.UUID,
+    seen: int,
+    clock: Callable[[], datetime],
 ) -> bool:
+    now = clock()  # it may have waited for others of the round
     this = AlertDelivery.id == delivery_id
     is_due = sa.and_(this, AlertDelivery.num_attempts == seen, AlertDelivery.next_attempt_at <= now)
     if seen >= MAX_ATTEMPTS:  # its worker died in the last try
@@ -182,26 +193,37 @@ def _send_claimed(
             db.execute(sa.update(AlertDelivery).where(is_due).values(next_attempt_at=None))
         return False
     attempt = seen + 1
-    again_at = now + BACKOFF[seen] if seen < len(BACKOFF) else None
     with store.writing() as db:
-        held_until = again_at or now + BACKOFF[-1]  # while it is sent, nobody else tries
         claimed = db.execute(
             sa.update(AlertDelivery)
             .where(is_due)
-            .values(num_attempts=attempt, next_attempt_at=held_until)
+            .values(num_attempts=attempt, next_attempt_at=now + HELD_FOR)
         )
         if not changed_rows(claimed):
             return False
         columns = (AlertDelivery.channel, AlertDelivery.target, AlertDelivery.content)
         row = db.execute(sa.select(*columns).where(this)).one()
     error = _try(row.channel, row.target, row.content, str(delivery_id), settings)
-    values: dict[str, Any] = {"error": error, "next_attempt_at": again_at}
-    if error is None:
-        values = {"error": None, "next_attempt_at": None, "sent_at": utcnow()}
+    which = sa.and_(this, AlertDelivery.sent_at.is_(None))
+    values: dict[str, Any] = {"error": None, "next_attempt_at": None, "sent_at": clock()}
+    if error is not None:
+        again_at = now + BACKOFF[seen] if seen < len(BACKOFF) else None
+        values = {"error": error, "next_attempt_at": again_at}
+        which = sa.and_(which, AlertDelivery.num_attempts == attempt)  # still ours
     with store.writing() as db:
-        still_ours = sa.and_(this, AlertDelivery.num_attempts == attempt)
-        db.execute(sa.update(AlertDelivery).where(still_ours).values(values))
+        db.execute(sa.update(AlertDelivery).where(which).values(values))
     return error is None
+
+
+def prune_deliveries(store: Store, *, now: datetime) -> int:
+    """Delete what was sent or given up more than `KEPT_FOR` ago; return how many."""
+    old = sa.func.coalesce(AlertDelivery.sent_at, AlertDelivery.created_at) < now - KEPT_FOR
+    is_done = sa.and_(AlertDelivery.next_attempt_at.is_(None), old)
+    with store.reading() as db:  # most rounds find none, and need not write
+        if not db.scalar(sa.select(sa.exists().where(is_done))):
+            return 0
+    with store.writing() as db:
+        return changed_rows(db.execute(sa.delete(AlertDelivery).where(is_done)))
 
 
 def _try(

@@ -22,13 +22,14 @@ from rlhf_core.alerts.params import (
     parse_params,
 )
 from rlhf_core.clock import new_id, utcnow
-from rlhf_core.errors import Conflict, InvalidInput, NotFound
+from rlhf_core.errors import Conflict, InvalidInput, NotFound, RlhfError
 from rlhf_core.store.tables import Account, Alert, AlertRule
 from rlhf_core.store.upsert import changed_rows, insert_if_absent
 from rlhf_core.vocabulary import AlertKind, AlertState
 
 MAX_NAME_CHARS = 200
 KINDS = [kind.value for kind in AlertKind]
+GONE = "This rule is not there any more; load the page again."
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,16 @@ class RuleView:
     created_by: str
     checked_at: datetime | None
     num_unresolved: int
+
+
+@dataclass(frozen=True)
+class UnreadableRule:
+    """A rule that this release cannot read: another one wrote it. Nobody looks at it."""
+
+    id: uuid.UUID
+    name: str
+    kind: str
+    problem: str
 
 
 @dataclass(frozen=True)
@@ -123,7 +134,10 @@ def set_rule(
     channels: Channels | None = None,
     is_enabled: bool | None = None,
 ) -> RuleView:
-    """Change what is given. The kind stays. Switched off, its alerts are resolved."""
+    """Change what is given. The kind stays.
+
+    Switched off, or where it looks at something else, its alerts are resolved.
+    """
     require(actor, Permission.MANAGE_ALERTS)
     old = get_rule(db, rule_id, actor=actor)
     values: dict[str, Any] = {"checked_at": None}  # looked at afresh
@@ -140,7 +154,8 @@ def set_rule(
     if is_enabled is not None:
         values["is_enabled"] = is_enabled
     db.execute(sa.update(AlertRule).where(AlertRule.id == rule_id).values(values))
-    if is_enabled is False:
+    looks_elsewhere = params is not None and _subject_of(params) != _subject_of(old.params)
+    if is_enabled is False or looks_elsewhere:
         _resolve(db, actor, Alert.rule_id == rule_id, is_over=True)
     del values["checked_at"]
     _record(db, actor, "alert_rule.set", rule_id, _describe({"name": old.name} | values, channels))
@@ -148,25 +163,35 @@ def set_rule(
 
 
 def delete_rule(db: Session, rule_id: uuid.UUID, *, actor: Actor) -> None:
-    """Remove a rule with its alerts."""
+    """Remove a rule with its alerts, also one that cannot be read."""
     require(actor, Permission.MANAGE_ALERTS)
-    old = get_rule(db, rule_id, actor=actor)
+    name = db.scalar(sa.select(AlertRule.name).where(AlertRule.id == rule_id))
+    if name is None:
+        raise NotFound(GONE)
     db.execute(sa.delete(AlertRule).where(AlertRule.id == rule_id))
-    _record(db, actor, "alert_rule.delete", rule_id, {"name": old.name})
+    _record(db, actor, "alert_rule.delete", rule_id, {"name": name})
 
 
 def list_rules(db: Session, *, actor: Actor) -> list[RuleView]:
-    """All rules by name."""
+    """All rules that can be read, by name."""
     require(actor, Permission.READ_ANALYTICS)
-    return _load_rules(db)
+    return [one for one in _load_rules(db) if isinstance(one, RuleView)]
+
+
+def list_unreadable_rules(db: Session, *, actor: Actor) -> list[UnreadableRule]:
+    """The others, by name."""
+    require(actor, Permission.READ_ANALYTICS)
+    return [one for one in _load_rules(db) if isinstance(one, UnreadableRule)]
 
 
 def get_rule(db: Session, rule_id: uuid.UUID, *, actor: Actor) -> RuleView:
-    """The rule; NotFound where it was removed."""
+    """The rule; NotFound where it was removed, InvalidInput where it cannot be read."""
     require(actor, Permission.READ_ANALYTICS)
     found = _load_rules(db, AlertRule.id == rule_id)
     if not found:
-        raise NotFound("This rule is not there any more; load the page again.")
+        raise NotFound(GONE)
+    if isinstance(found[0], UnreadableRule):
+        raise InvalidInput(f"The rule cannot be read: {found[0].problem}")
     return found[0]
 
 
@@ -263,7 +288,9 @@ def _resolve(db: Session, actor: Actor, which: sa.ColumnElement[bool], *, is_ove
     return len(resolved)
 
 
-def _load_rules(db: Session, *conditions: sa.ColumnElement[bool]) -> list[RuleView]:
+def _load_rules(
+    db: Session, *conditions: sa.ColumnElement[bool]
+) -> list[RuleView | UnreadableRule]:
     unresolved = (
         sa.select(sa.func.count())
         .where(Alert.rule_id == AlertRule.id, Alert.state != AlertState.RESOLVED)
@@ -272,24 +299,36 @@ def _load_rules(db: Session, *conditions: sa.ColumnElement[bool]) -> list[RuleVi
     rows = db.execute(
         sa.select(AlertRule, sa.func.coalesce(Account.name, "system"), unresolved)
         .outerjoin(Account, Account.id == AlertRule.created_by)
-        .where(AlertRule.kind.in_(KINDS), *conditions)
+        .where(*conditions)
         .order_by(AlertRule.name)
         .execution_options(populate_existing=True)
     )
-    return [
-        RuleView(
+    return [_read_rule(*row) for row in rows]
+
+
+def _read_rule(row: AlertRule, created_by: str, num_unresolved: int) -> RuleView | UnreadableRule:
+    try:
+        kind = AlertKind(row.kind)
+        return RuleView(
             id=row.id,
             name=row.name,
-            kind=AlertKind(row.kind),
-            params=parse_params(AlertKind(row.kind), row.params),
+            kind=kind,
+            params=parse_params(kind, row.params),
             channels=parse_channels(row.channels),
             is_enabled=row.is_enabled,
             created_by=created_by,
             checked_at=row.checked_at,
-            num_unresolved=num,
+            num_unresolved=num_unresolved,
         )
-        for row, created_by, num in rows
-    ]
+    except (RlhfError, ValueError, TypeError, AttributeError) as error:  # not as this writes it
+        return UnreadableRule(row.id, row.name, row.kind, str(error))
+
+
+def _subject_of(params: Params) -> dict[str, Any]:
+    """What a rule looks at, beside its numbers: with another one, slices are other ones."""
+    plain = params_to_json(params)
+    names = ("sources", "action_types", "model_names", "split", "coefficient")
+    return {name: plain[name] for name in names if name in plain}
 
 
 def _fit_name(name: str) -> str:

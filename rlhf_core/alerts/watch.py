@@ -36,7 +36,7 @@ DAY = timedelta(days=1)
 def watch(db: Session, params: Params, moments: Sequence[datetime]) -> Findings:
     """What a rule says at each of these moments, which are in order and at least one.
 
-    A slice that nothing can be said of, for want of data, has no finding.
+    A slice that nothing can be said of, for want of data, has no finding: see `is_over`.
     """
     match params:
         case ApprovalBelow():
@@ -65,7 +65,9 @@ def check_interval(params: Params) -> timedelta:
 
 
 def replay_step(params: Params) -> timedelta:
-    """How far apart the moments of a replay lie."""
-    if isinstance(params, AgreementBelow | Drift):
+    """How far apart the moments of a replay lie. Agreement reads all judgements at each."""
+    if isinstance(params, AgreementBelow):
+        return 28 * DAY
+    if isinstance(params, Drift):
         return 7 * DAY
     return HOUR if isinstance(params, NoFeedback) else DAY

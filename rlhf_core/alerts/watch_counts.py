@@ -8,6 +8,7 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from rlhf_core.alerts.chance import (
+    MIN_RECENT_BAD,
     RECENT_DAYS,
     chance_above,
     chance_below,
@@ -20,6 +21,8 @@ from rlhf_core.alerts.params import ApprovalBelow, NegativesSpike, NewActionType
 
 FALSE_DISCOVERY_RATE = 0.05
 """Of the slices that a split rule tells, at most this share is told by chance."""
+APPROVAL_MARGIN = 0.02
+"""So far over its level approval is well again: what lies on the level does not come and go."""
 HOUR = timedelta(hours=1)
 
 Moments = Sequence[datetime]
@@ -27,7 +30,11 @@ Findings = list[list[Finding]]
 
 
 def watch_approval(db: Session, params: ApprovalBelow, moments: Moments) -> Findings:
-    """What the rule says at each moment of the day it lies in and the days before."""
+    """What the rule says at each moment of the day it lies in and the days before.
+
+    It fires where chance does not explain that approval is under the level, and is well where
+    approval is clearly over it: by the margin, or by more than chance explains.
+    """
     counts = read_daily(
         db, params.filters(), split=params.split,
         since=days_before(moments[0], params.days), until=moments[-1].date(),
@@ -43,28 +50,34 @@ def watch_approval(db: Session, params: ApprovalBelow, moments: Moments) -> Find
             if up + down >= params.min_n
         ]
         chances = [chance_below(up, num, params.level) for _, up, num in told]
-        if params.split:
-            stands = pick_discoveries(chances, FALSE_DISCOVERY_RATE)
-        else:
-            stands = [True] * len(told)
-        found.append(
-            [
-                Finding(
-                    name,
-                    is_firing=stand and up / num < params.level,
-                    value=up / num,
-                    said=f"Approval {up / num:.1%} of {num:,} in {_days(params.days)}, "
-                    f"under {params.level:.0%}",
-                    details={"num_good": up, "num": num, "chance": chance},
-                )
-                for (name, up, num), chance, stand in zip(told, chances, stands, strict=True)
-            ]
-        )
+        stands = pick_discoveries(chances, FALSE_DISCOVERY_RATE)
+        findings = []
+        for (name, up, num), chance, stand in zip(told, chances, stands, strict=True):
+            share = up / num
+            side = "under" if share < params.level else "not under"
+            said = f"Approval {share:.1%} of {num:,} in {_days(params.days)}, {side} "
+            said += f"{params.level:.0%}"
+            is_firing = stand and share < params.level
+            is_unsure = not is_firing and not _is_well(up, num, params.level)
+            details = {"num_good": up, "num": num, "chance": chance}
+            findings.append(Finding(name, is_firing, share, said, details, is_unsure))
+        found.append(findings)
     return found
 
 
+def _is_well(num_good: int, num: int, level: float) -> bool:
+    """Whether approval is over the level by the margin, or surely; no level is out of reach."""
+    margin = min(APPROVAL_MARGIN, (1 - level) / 2)
+    by_chance = chance_below(num - num_good, num, 1 - level)  # so many good, at the level
+    is_clear = num_good / num - level > margin - 1e-9  # 0.82 is 0.80 + 0.02
+    return is_clear or by_chance <= FALSE_DISCOVERY_RATE
+
+
 def watch_negatives(db: Session, params: NegativesSpike, moments: Moments) -> Findings:
-    """What the chart says at each moment of the last whole day before."""
+    """What the chart says at each moment of the last whole day before.
+
+    Of many judgements but too few bad ones for the chart, all is well.
+    """
     needed = RECENT_DAYS + params.baseline_days
     last = moments[-1].date() - timedelta(days=1)
     counts = read_daily(
@@ -94,6 +107,12 @@ def watch_negatives(db: Session, params: NegativesSpike, moments: Moments) -> Fi
             )
             details = {"num_bad": bad, "num": num, "score": score, "chance": chance}
             findings.append(Finding(counts.names[row], stand, bad / num, said, details))
+        for row, name in enumerate(counts.names):
+            bad, num = int(counts.bad[row, recent].sum()), int(judged[row, recent].sum())
+            if row not in told and num >= params.min_n and bad < MIN_RECENT_BAD:
+                said = f"{bad:,} of {num:,} judged bad in {_days(RECENT_DAYS)}, too few for a spike"
+                details = {"num_bad": bad, "num": num}
+                findings.append(Finding(name, False, bad / num, said, details))
         found.append(findings)
     return found
 

@@ -3,19 +3,17 @@
 They read rows, not counts: they are looked at once an hour, and replayed a day a week.
 """
 
+import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import NormalDist
-from typing import Any
 
-import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.agreement.intervals import Interval
-from rlhf_core.alerts.chance import Floats, pick_discoveries
+from rlhf_core.alerts.chance import pick_discoveries
 from rlhf_core.alerts.findings import Finding
 from rlhf_core.alerts.params import AgreementBelow, Drift
 from rlhf_core.alerts.watch_counts import FALSE_DISCOVERY_RATE, Findings
@@ -26,23 +24,24 @@ from rlhf_core.analytics.reward_drift import compute_auc
 from rlhf_core.analytics.scope import Scope
 from rlhf_core.registry.service import find_production
 from rlhf_core.store.base import table_of
-from rlhf_core.store.queries.verdicts import FEEDBACK, is_bad, is_good
+from rlhf_core.store.queries.verdicts import FEEDBACK, is_bad, is_counted, is_good
 from rlhf_core.store.tables import Interaction, InteractionReward
 
-MAX_JUDGED = 50_000
-"""Judged interactions that drift is told from; of more, the newest."""
+MAX_JUDGED = 10_000
+"""Pieces of feedback that a window of drift is told from; of more, the newest."""
 _COEFFICIENT_NAMES = {"ac1": "AC1", "alpha": "Alpha", "raw": "Raw agreement"}
 _HALF_WIDTH = NormalDist().inv_cdf(0.975)
 
 
 def watch_agreement(db: Session, params: AgreementBelow, moments: Sequence[datetime]) -> Findings:
-    """How far raters agree on each question, of the interactions of the last days.
+    """How far raters agree on each question, by what they said in the last days.
 
     It fires on the questions that chance does not explain, all questions together.
     """
     found = []
     for moment in moments:
-        scope = Scope(since=moment - timedelta(days=params.days), until=moment)
+        since = moment - timedelta(days=params.days)
+        scope = Scope(since=since, until=moment, is_usual=True)
         told: list[tuple[str, Interval, int]] = []
         for one in compute_agreement(db, actor=SYSTEM, scope=scope):
             interval: Interval | None = getattr(one.agreement, params.coefficient)
@@ -59,7 +58,9 @@ def watch_agreement(db: Session, params: AgreementBelow, moments: Sequence[datet
                     value=interval.value,
                     said=f"{_COEFFICIENT_NAMES[params.coefficient]} of {name} is "
                     f"{interval.value:.2f} ({interval.low:.2f} to {interval.high:.2f}) on "
-                    f"{num:,} things of {params.days} days, under {params.level:.2f}",
+                    f"{num:,} things of {params.days} days, "
+                    f"{'under' if interval.value < params.level else 'not under'} "
+                    f"{params.level:.2f}",
                     details={"num": num, "low": interval.low, "high": interval.high},
                 )
                 for (name, interval, num), stand in zip(told, stands, strict=True)
@@ -85,12 +86,11 @@ def watch_drift(db: Session, params: Drift, moments: Sequence[datetime]) -> Find
     if version is None:
         return [[] for _ in moments]
     reach = timedelta(days=params.days + params.baseline_days)
-    judged = _read_judged(db, version.id, moments[0] - reach, moments[-1])
     found: Findings = []
     for moment in moments:
         middle = moment - timedelta(days=params.days)
-        recent = judged.measure(middle, moment, params.min_n)
-        before = judged.measure(moment - reach, middle, params.min_n)
+        recent = _measure(db, version.id, middle, moment, params.min_n)
+        before = _measure(db, version.id, moment - reach, middle, params.min_n)
         if recent is None or before is None:
             found.append([])
             continue
@@ -105,44 +105,29 @@ def watch_drift(db: Session, params: Drift, moments: Sequence[datetime]) -> Find
     return found
 
 
-@dataclass(frozen=True)
-class Judged:
-    """Feedback on scored completions, by time: its moment (seconds), its reward, good or bad."""
-
-    at: Floats
-    reward: Floats
-    is_good: np.ndarray[Any, np.dtype[np.bool_]]
-
-    def measure(self, since: datetime, until: datetime, min_n: int) -> tuple[Interval, int] | None:
-        """The AUC within a period and of how many; None of too few, in all or a side."""
-        which = (self.at >= since.timestamp()) & (self.at < until.timestamp())
-        rewards, is_good = self.reward[which], self.is_good[which]
-        auc = compute_auc(rewards[is_good], rewards[~is_good])
-        return None if auc is None or len(rewards) < min_n else (auc, len(rewards))
-
-
-def _read_judged(db: Session, version_id: Any, since: datetime, until: datetime) -> Judged:
+def _measure(
+    db: Session, version_id: uuid.UUID, since: datetime, until: datetime, min_n: int
+) -> tuple[Interval, int] | None:
+    """The AUC within a period and of how many; None of too few, in all or on a side."""
     good, scored = is_good(FEEDBACK), table_of(InteractionReward)
     columns = FEEDBACK.c
     rows = db.execute(
-        sa.select(columns.occurred_at, scored.c.reward, good.label("good"))
+        sa.select(scored.c.reward, good.label("good"))
+        .select_from(FEEDBACK)
         .join(scored, scored.c.interaction_id == columns.interaction_id)
         .join(Interaction, Interaction.id == columns.interaction_id)
         .where(
             *EVERYTHING.conditions(Interaction),  # without demo data beside other
             scored.c.model_version_id == version_id,
             columns.occurred_at >= since,
-            columns.occurred_at <= until,
+            columns.occurred_at < until,
             columns.step_id.is_(None),
-            columns.withdrawn_at.is_(None),
-            columns.occasion == 0,
+            is_counted(FEEDBACK),
             sa.or_(good, is_bad(FEEDBACK)),
         )
         .order_by(columns.occurred_at.desc())
         .limit(MAX_JUDGED)
     ).all()
-    return Judged(
-        np.array([row[0].timestamp() for row in rows], dtype=np.float64),
-        np.array([row[1] for row in rows], dtype=np.float64),
-        np.array([bool(row[2]) for row in rows], dtype=np.bool_),
-    )
+    liked = [row.reward for row in rows if row.good]
+    auc = compute_auc(liked, [row.reward for row in rows if not row.good])
+    return None if auc is None or len(rows) < min_n else (auc, len(rows))

@@ -29,6 +29,8 @@ TIMEOUT_S = 10.0
 MAX_ADDRESSES = 3
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# Protocol assignments and anycast relays to 6to4: here and there called global, nobody's webhook.
+_SPECIAL = tuple(ipaddress.ip_network(one) for one in ("192.0.0.0/24", "192.88.99.0/24"))
 
 
 def sign(secret: str, timestamp: int, body: bytes) -> str:
@@ -103,10 +105,12 @@ def is_public(text: str) -> bool:
         inner = address.ipv4_mapped or address.sixtofour
         if inner is None and address in _NAT64:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is None and address.teredo is not None:
+        if inner is None and (address.teredo is not None or address.is_site_local):
             return False
         if inner is not None:
             address = inner
+    if any(address in network for network in _SPECIAL):
+        return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 

@@ -11,16 +11,14 @@ from collections.abc import Callable
 import sqlalchemy as sa
 
 from rlhf_core.alerts.checks import check_rules
-from rlhf_core.alerts.deliveries import send_due
+from rlhf_core.alerts.deliveries import prune_deliveries, send_due
 from rlhf_core.alerts.digest_mail import queue_due_digest
-from rlhf_core.analytics.rollups import has_dirty_days, refresh_rollups
+from rlhf_core.analytics.rollups import refresh_in_rounds
 from rlhf_core.errors import RlhfError
 from rlhf_core.jobs.heartbeats import database_now
 from rlhf_core.store.engine import Store
 
 EVERY_S = 60.0
-DAYS_AT_ONCE = 7
-"""A transaction of the counts is kept this short: on SQLite nobody else writes meanwhile."""
 
 logger = logging.getLogger(__name__)
 
@@ -29,16 +27,7 @@ Duty = Callable[[Store], None]
 
 def refresh_counts(store: Store) -> None:
     """Make the daily counts of the days that changed; those under change wait for the next time."""
-    num_left = None
-    while True:
-        with store.reading() as db:
-            if not has_dirty_days(db):
-                return
-        with store.writing() as db:
-            now_left = refresh_rollups(db, max_days=DAYS_AT_ONCE)
-        if num_left is not None and now_left >= num_left:
-            return  # the rest is being written at this moment
-        num_left = now_left
+    refresh_in_rounds(store)
 
 
 def look_at_rules(store: Store) -> None:
@@ -55,7 +44,8 @@ def send_messages(store: Store) -> None:
     with store.reading() as db:
         now = database_now(db)
     queue_due_digest(store, now=now)
-    send_due(store, now=now)
+    prune_deliveries(store, now=now)
+    send_due(store)
 
 
 DUTIES: tuple[Duty, ...] = (refresh_counts, look_at_rules, send_messages)

@@ -19,12 +19,13 @@ from rlhf_core.clock import utcnow
 from rlhf_core.config import SOURCE_ROOT
 from rlhf_core.jobs.heartbeats import beat
 from rlhf_core.store.engine import Store
-from rlhf_core.store.tables import AlertDelivery, FeedbackRollup, InteractionRollup
+from rlhf_core.store.tables import AlertDelivery, AlertRule, FeedbackRollup, InteractionRollup
 from rlhf_core.vocabulary import AlertKind, AlertState, Resource, Role
 from tests.core.alerts.counted import add_day
+from tests.databases import only_sqlite
 
 PAGE = SOURCE_ROOT / "pages" / "analyse" / "alerts.py"
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = only_sqlite
 
 
 @pytest.fixture
@@ -203,3 +204,29 @@ def test_alert_of_a_rule_without_counts_any_more_still_shows(analyst: Actor, sto
     with store.writing() as db:
         db.execute(sa.delete(FeedbackRollup))
     assert "too low" in texts(page().markdown)
+
+
+def test_rule_that_cannot_be_read_is_said_and_can_be_removed(analyst: Actor, store: Store) -> None:
+    make_alert(store)
+    with store.writing() as db:
+        for name, kind, params in (
+            ("<b>odd</b>", "approval_below", {"level": "often"}),
+            ("listed", "approval_below", ["no", "numbers"]),
+            ("newer", "kind_of_tomorrow", {}),
+        ):
+            db.add(AlertRule(name=name, kind=kind, params=params))
+    test = page()
+    said = texts(test.caption)
+    assert "too low" in texts(test.markdown)
+    assert "<b>odd</b>" in texts(test.markdown)
+    assert "Kind approval_below: level is 'often'" in said
+    assert "Kind kind_of_tomorrow" in said
+    with store.reading() as db:
+        unreadable = service.list_unreadable_rules(db, actor=SYSTEM)
+    assert len(unreadable) == 3
+    for one in unreadable:
+        test.button(key=f"remove_{one.id}").click().run()
+        assert not test.exception
+    with store.reading() as db:
+        assert service.list_unreadable_rules(db, actor=SYSTEM) == []
+    assert [one.name for one in rules(store)] == ["too low"]

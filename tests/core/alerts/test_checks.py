@@ -10,19 +10,20 @@ import sqlalchemy as sa
 from rlhf_core.accounts.permissions import SYSTEM, Actor
 from rlhf_core.alerts import service
 from rlhf_core.alerts.channels import Channels
-from rlhf_core.alerts.checks import CheckResult, check_rules
-from rlhf_core.alerts.params import ApprovalBelow, Drift
+from rlhf_core.alerts.checks import CheckResult, check_rules, list_due
+from rlhf_core.alerts.findings import is_over
+from rlhf_core.alerts.params import ApprovalBelow, Drift, RunFailed
 from rlhf_core.alerts.service import AlertView, RuleView
 from rlhf_core.analytics.rollups import refresh_rollups
 from rlhf_core.clock import utcnow
 from rlhf_core.errors import Conflict, Forbidden
 from rlhf_core.store.engine import Store
-from rlhf_core.store.tables import AlertDelivery, AlertRule, AuditEvent, FeedbackRollup
-from rlhf_core.vocabulary import AlertState, Role
+from rlhf_core.store.tables import AlertDelivery, AlertRule, AuditEvent, FeedbackRollup, Job
+from rlhf_core.vocabulary import AlertKind, AlertState, JobKind, JobState, Resource, Role
 from tests.builders import make_actor, make_feedback, make_interaction
 from tests.core.alerts.counted import NOW, TODAY, add_day
+from tests.databases import only_sqlite
 
-only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 MINUTE = timedelta(minutes=1)
 
 
@@ -257,3 +258,96 @@ def test_raters_neither_see_nor_make_rules_and_analysts_do(store: Store) -> None
         assert service.create_usual_rules(db, actor=analyst) == 0
         with pytest.raises(Conflict, match="already"):
             service.set_rule(db, rule.id, actor=analyst, name="a")
+
+
+@only_sqlite
+def test_too_little_data_leaves_an_alert_as_it_is(store: Store) -> None:
+    params = ApprovalBelow(split="action_type")
+    make_rule(store, params=params, channels=Channels(emails=("ops@example.org",)))
+    with store.writing() as db:
+        add_day(db, TODAY, 10, 90, action_type="refund")
+    assert check(store).num_opened == 1
+    for number, good in enumerate((0, 1), start=1):  # nothing at all, and too few
+        with store.writing() as db:
+            db.execute(sa.delete(FeedbackRollup))
+            add_day(db, TODAY, good, 0, action_type="refund")
+        assert check(store, NOW + number * MINUTE).num_resolved == 0
+    assert alerts(store)[0].state is AlertState.OPEN
+    assert len(messages(store)) == 1
+    with store.writing() as db:
+        add_day(db, TODAY, 99, 0, action_type="refund", source="more")
+    assert check(store, NOW + 3 * MINUTE).num_resolved == 1
+
+
+def test_absence_ends_only_what_goes_away() -> None:
+    ended = {kind for kind in AlertKind if is_over(kind, None)}
+    assert ended == {AlertKind.NEW_ACTION_TYPE, AlertKind.CANARY_DUE}
+
+
+@only_sqlite
+def test_rule_that_looks_at_something_else_ends_its_alerts(store: Store) -> None:
+    rule = make_rule(store)
+    set_today(store, 10, 90)
+    check(store)
+    with store.writing() as db:
+        service.set_rule(db, rule.id, actor=SYSTEM, params=ApprovalBelow(level=0.7))
+    assert alerts(store)[0].state is AlertState.OPEN
+    with store.writing() as db:
+        service.set_rule(db, rule.id, actor=SYSTEM, params=ApprovalBelow(split="model_name"))
+    assert alerts(store)[0].state is AlertState.RESOLVED
+
+
+@only_sqlite
+def test_rule_that_breaks_stops_no_other_and_waits_for_its_next_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rlhf_core.alerts import checks
+
+    make_rule(store, "a breaks", params=Drift())
+    make_rule(store, "fine")
+    set_today(store, 10, 90)
+    real = checks.watch
+
+    def look(db: Any, params: Any, moments: Any) -> Any:
+        if isinstance(params, Drift):
+            raise ZeroDivisionError
+        return real(db, params, moments)
+
+    monkeypatch.setattr(checks, "watch", look)
+    broken, fine = check_rules(store, now=NOW)
+    assert broken == CheckResult("a breaks", problem="It broke: see the log.")
+    assert fine.num_opened == 1
+    assert [one.rule for one in check_rules(store, now=NOW + MINUTE)] == ["fine"]
+
+
+def test_rules_never_looked_at_come_first(store: Store) -> None:
+    make_rule(store, "a")
+    check(store)
+    make_rule(store, "b")
+    with store.reading() as db:
+        assert [one.name for one in list_due(db, NOW + MINUTE)] == ["b", "a"]
+
+
+@only_sqlite
+def test_failed_run_stays_open_until_a_success_and_one_put_away_may_open_again(
+    store: Store,
+) -> None:
+    def end_run(state: JobState, at: datetime) -> None:
+        with store.writing() as db:
+            db.add(
+                Job(kind=JobKind.IMPORT, state=state, resource=Resource.CPU, params={},
+                    created_at=at, finished_at=at)
+            )  # fmt: skip
+
+    make_rule(store, params=RunFailed())
+    end_run(JobState.FAILED, NOW)
+    assert check(store).num_opened == 1
+    later = NOW + timedelta(days=30)
+    assert check(store, later).num_resolved == 0
+    with store.writing() as db:
+        service.resolve_alert(db, alerts(store)[0].id, actor=SYSTEM)
+    check(store, later + MINUTE)
+    end_run(JobState.FAILED, later + MINUTE)
+    assert check(store, later + 2 * MINUTE).num_opened == 1
+    end_run(JobState.SUCCEEDED, later + 3 * MINUTE)
+    assert check(store, later + 3 * MINUTE).num_resolved == 1

@@ -4,7 +4,7 @@ import email
 import email.policy
 import threading
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -13,9 +13,11 @@ from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.alerts.channels import Channels
 from rlhf_core.alerts.deliveries import (
     BACKOFF,
+    HELD_FOR,
     MAX_ATTEMPTS,
     DeliveryView,
     list_troubled,
+    prune_deliveries,
     queue_messages,
     send_due,
     send_test,
@@ -30,8 +32,8 @@ from rlhf_core.vocabulary import AlertKind, Role
 from tests.builders import make_actor
 from tests.core.alerts.counted import NOW
 from tests.core.alerts.listeners import Hook, MailServer, listening
+from tests.databases import only_sqlite
 
-only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 FINDING = Finding("refund\r\nBcc: x@y.example", True, 0.4, "Approval 40.0% of 100")
 CONTENT = make_content(
     OPENED, rule="Refunds\nSubject: no", kind=AlertKind.APPROVAL_BELOW, findings=[FINDING], at=NOW
@@ -190,3 +192,70 @@ def test_test_message_goes_out_at_once_and_is_in_the_audit(store: Store) -> None
     with store.reading() as db:
         (event,) = db.scalars(sa.select(AuditEvent))
     assert (event.action, event.details) == ("alert_rule.test", {"webhook": 2})
+
+
+@only_sqlite
+def test_message_is_held_while_it_is_sent_and_one_that_arrived_late_is_sent(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rlhf_core.alerts import deliveries
+
+    tries: list[int] = []
+
+    def send_slowly(*_: object) -> str | None:
+        tries.append(len(tries))
+        if len(tries) == 1:  # so slow that another worker tries too, in vain
+            assert send_due(store, now=NOW + HELD_FOR - timedelta(seconds=1)) == 0
+            assert len(tries) == 1
+            assert send_due(store, now=NOW + HELD_FOR) == 0
+            return None
+        return "late"
+
+    monkeypatch.setattr(deliveries, "_try", send_slowly)
+    queue(store, ("email", "ops@example.org"))
+    assert send_due(store, now=NOW) == 1
+    assert len(tries) == 2
+    assert troubled(store) == [], "it arrived, whatever the other try said"
+    assert send_due(store, now=NOW + timedelta(days=1)) == 0
+    assert len(tries) == 2
+
+
+@only_sqlite
+def test_claim_begins_when_it_is_sent_and_not_when_the_round_began(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rlhf_core.alerts import deliveries
+
+    moments = iter([NOW, NOW + timedelta(minutes=4), NOW + timedelta(minutes=5)])
+    monkeypatch.setattr(deliveries, "utcnow", lambda: next(moments))
+    held: list[datetime | None] = []
+
+    def send(*_: object) -> str | None:
+        with store.reading() as db:
+            held.append(db.scalar(sa.select(AlertDelivery.next_attempt_at)))
+        return None
+
+    monkeypatch.setattr(deliveries, "_try", send)
+    queue(store, ("email", "ops@example.org"))
+    assert send_due(store) == 1
+    assert held == [NOW + timedelta(minutes=4) + HELD_FOR]
+
+
+@only_sqlite
+def test_old_messages_are_deleted_and_those_under_way_stay(store: Store) -> None:
+    queue(
+        store, *[("email", f"{name}@example.org") for name in ("sent", "given-up", "late", "due")]
+    )
+    with store.writing() as db:
+        for name, values in {
+            "sent": {"sent_at": NOW, "next_attempt_at": None},
+            "given-up": {"error": "down", "next_attempt_at": None},
+            "late": {"sent_at": NOW + timedelta(days=2), "next_attempt_at": None},
+        }.items():
+            this = AlertDelivery.target == f"{name}@example.org"
+            db.execute(sa.update(AlertDelivery).where(this).values(values))
+    assert prune_deliveries(store, now=NOW + timedelta(days=30)) == 0
+    assert prune_deliveries(store, now=NOW + timedelta(days=31)) == 2
+    with store.reading() as db:
+        left = set(db.scalars(sa.select(AlertDelivery.target)))
+    assert left == {"late@example.org", "due@example.org"}

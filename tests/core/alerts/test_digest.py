@@ -23,9 +23,9 @@ from rlhf_core.store.tables import AlertDelivery
 from rlhf_core.vocabulary import RaterKind, Role
 from tests.builders import make_actor
 from tests.core.registry.world import make_version
+from tests.databases import only_sqlite
 from tests.learning.rated import add_feedback, add_interaction, add_rater
 
-only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 MONDAY = date(2026, 11, 9)
 NOW = datetime(2026, 11, 18, 12, 0, tzinfo=UTC)  # the Wednesday of the week after
 HOUR = timedelta(hours=1)

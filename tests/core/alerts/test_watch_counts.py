@@ -3,9 +3,10 @@
 from datetime import timedelta
 
 import numpy as np
-import pytest
 from sqlalchemy.orm import Session
 
+from rlhf_core.accounts.permissions import SYSTEM
+from rlhf_core.alerts.backtest import replay_rule
 from rlhf_core.alerts.findings import Finding
 from rlhf_core.alerts.params import (
     ApprovalBelow,
@@ -17,8 +18,7 @@ from rlhf_core.alerts.params import (
 from rlhf_core.alerts.watch import watch
 from rlhf_core.store.engine import Store
 from tests.core.alerts.counted import NOW, TODAY, add_day, add_days, ago
-
-only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+from tests.databases import only_sqlite
 
 
 def look(db: Session, params: Params) -> list[Finding]:
@@ -32,12 +32,12 @@ def firing(found: list[Finding]) -> list[str]:
 
 def test_approval_under_the_level_fires_with_its_share(store: Store) -> None:
     with store.writing() as db:
-        add_days(db, 6, 0, good=15, bad=5)
+        add_days(db, 6, 0, good=14, bad=6)
         add_days(db, 30, 7, good=20, bad=0)  # before the seven days
         (found,) = look(db, ApprovalBelow())
-        assert (found.is_firing, found.value) == (True, 0.75)
-        assert found.said == "Approval 75.0% of 140 in 7 days, under 80%"
-        assert firing(look(db, ApprovalBelow(level=0.75))) == [], "at the level is not under it"
+        assert (found.is_firing, found.value) == (True, 0.7)
+        assert found.said == "Approval 70.0% of 140 in 7 days, under 80%"
+        assert firing(look(db, ApprovalBelow(level=0.7))) == [], "at the level is not under it"
         assert look(db, ApprovalBelow(min_n=141)) == [], "too few to say anything"
         assert look(db, ApprovalBelow(sources=("elsewhere",))) == []
 
@@ -61,7 +61,38 @@ def test_slices_that_chance_explains_are_not_told(store: Store) -> None:
         assert firing(found) == ["(none)", "worse"]
         assert len(found) == 22
         alone = look(db, ApprovalBelow(action_types=("a03",)))
-    assert [one.is_firing for one in alone] == [True], "asked for alone, under is under"
+    assert firing(alone) == [], "nor where it is asked for alone"
+
+
+@only_sqlite
+def test_approval_just_over_its_level_opens_hardly_any_alert_and_a_drop_does(store: Store) -> None:
+    rng = np.random.default_rng(3)
+    with store.writing() as db:
+        for product in range(8):
+            for days in range(67):
+                good = int(rng.binomial(50, 0.70 if days < 7 and product == 7 else 0.82))
+                add_day(db, ago(days), good, 50 - good, source=f"s{product}")
+        found = [
+            replay_rule(db, actor=SYSTEM, params=ApprovalBelow(sources=(f"s{product}",)),
+                        days=60, now=NOW).firings
+            for product in range(8)
+        ]  # fmt: skip
+    assert [len(one) <= 3 for one in found] == [True] * 8
+    assert sum(map(len, found[:7])) <= 7
+    assert ago(6) <= found[7][-1].opened_at.date() <= ago(2)
+
+
+@only_sqlite
+def test_approval_is_well_again_only_clearly_over_its_level(store: Store) -> None:
+    with store.writing() as db:
+        for name, good, num in (("a", 81, 100), ("b", 82, 100), ("c", 810_000, 1_000_000)):
+            add_day(db, TODAY, good, num - good, source=name)
+        found = [look(db, ApprovalBelow(sources=(name,)))[0] for name in "abc"]
+        add_day(db, TODAY, 100, 0, source="d")
+        (strict,) = look(db, ApprovalBelow(level=0.99, sources=("d",)))
+    assert [one.is_unsure for one in found] == [True, False, False]
+    assert found[0].said.endswith("not under 80%")
+    assert not strict.is_unsure, "100 % is enough for any level"
 
 
 def test_demo_data_counts_only_where_there_is_no_other(store: Store) -> None:
@@ -97,6 +128,17 @@ def test_spike_of_one_action_type_is_found_and_the_others_stay_quiet(store: Stor
         (whole,) = look(db, NegativesSpike())
     assert whole.details["score"] > 3.2
     assert "sigmas over the weeks before" in whole.said
+
+
+@only_sqlite
+def test_many_judgements_with_hardly_a_bad_one_are_no_spike_and_few_say_nothing(
+    store: Store,
+) -> None:
+    with store.writing() as db:
+        add_days(db, 60, 1, good=50, bad=0)
+        (found,) = look(db, NegativesSpike())
+        assert look(db, NegativesSpike(min_n=1_000)) == []
+    assert (found.is_firing, found.is_unsure, found.value) == (False, False, 0.0)
 
 
 @only_sqlite

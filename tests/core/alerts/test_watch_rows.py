@@ -30,14 +30,14 @@ from rlhf_core.errors import Forbidden, InvalidInput
 from rlhf_core.registry.scores import store_rewards
 from rlhf_core.registry.service import promote_version
 from rlhf_core.store.engine import Store
-from rlhf_core.store.tables import Deployment, Interaction, Job
+from rlhf_core.store.tables import Deployment, Feedback, Interaction, InteractionRollup, Job
 from rlhf_core.vocabulary import AlertKind, JobKind, JobState, Resource, Role
 from tests.builders import make_actor
 from tests.core.alerts.counted import NOW, add_day, add_days, ago
 from tests.core.registry.world import make_version
+from tests.databases import only_sqlite
 from tests.learning.rated import add_feedback, add_interaction, add_rater
 
-only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 DAY = timedelta(days=1)
 
 
@@ -54,9 +54,11 @@ def add_judged_twice(db: Session, number: int, *, agree: bool, days_ago: int) ->
     first, second = add_rater(db, f"a{days_ago}{agree}"), add_rater(db, f"b{days_ago}{agree}")
     for place in range(number):
         thumb = 1 if place % 2 else -1
-        thing = add_interaction(db, occurred_at=NOW - days_ago * DAY)
-        add_feedback(db, thing, first, thumb=thumb)
-        add_feedback(db, thing, second, thumb=thumb if agree else -thumb)
+        # an old thing: what counts is when it was judged
+        thing = add_interaction(db, occurred_at=NOW - 300 * DAY)
+        at = NOW - days_ago * DAY
+        add_feedback(db, thing, first, thumb=thumb, occurred_at=at)
+        add_feedback(db, thing, second, thumb=thumb if agree else -thumb, occurred_at=at)
 
 
 def test_agreement_of_the_last_days_fires_and_that_of_before_does_not(store: Store) -> None:
@@ -68,6 +70,50 @@ def test_agreement_of_the_last_days_fires_and_that_of_before_does_not(store: Sto
         (found,) = look(db, AgreementBelow(days=60))
         assert (found.slice_key, found.is_firing) == ("thumb", True)
         assert look(db, AgreementBelow(min_n=31)) == [], "too few things"
+
+
+@only_sqlite
+def test_agreement_on_demo_data_counts_only_where_there_is_no_other(store: Store) -> None:
+    with store.writing() as db:
+        add_judged_twice(db, 40, agree=False, days_ago=3)
+        db.execute(sa.update(Interaction).values(source="demo"))
+        assert firing(look(db, AgreementBelow())) == ["thumb"]
+        add_judged_twice(db, 30, agree=True, days_ago=4)
+        db.add(
+            InteractionRollup(
+                day=ago(4), source="app", action_type="", model_name="",
+                num_interactions=30, num_with_feedback=30,
+            )
+        )  # fmt: skip
+        db.flush()
+        (found,) = look(db, AgreementBelow())
+    assert (found.value, found.is_firing) == (1.0, False)
+
+
+@only_sqlite
+def test_drift_of_many_judgements_a_window_is_still_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rlhf_core.alerts import watch_judges
+
+    monkeypatch.setattr(watch_judges, "MAX_JUDGED", 80)
+    with store.writing() as db:
+        version = make_version(db)
+        add_scored(db, version, 30, 120, accuracy=0.95)
+        add_scored(db, version, 3, 100, accuracy=0.6)
+        promote_version(db, version.id, actor=SYSTEM, reason="test")
+        (found,) = look(db, Drift())
+        assert (found.is_firing, found.details["num"]) == (True, 80)
+        # who rates again by themselves says something new
+        db.execute(sa.update(Feedback).values(occasion=1))
+        assert firing(look(db, Drift())) == [""]
+
+
+@only_sqlite
+def test_replay_of_agreement_looks_at_few_moments(store: Store) -> None:
+    with store.reading() as db:
+        replay = replay_rule(db, actor=SYSTEM, params=AgreementBelow(), now=NOW)
+    assert replay.num_moments <= 5
 
 
 def add_scored(db: Session, version: Any, days_ago: int, number: int, *, accuracy: float) -> None:

@@ -1,0 +1,11 @@
+"""On which databases a test runs, where that is not both."""
+
+import pytest
+
+only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+postgres_is_slow = pytest.mark.parametrize(
+    "database_url",
+    ["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.slow])],
+    indirect=True,
+)
+"""Both, but PostgreSQL in `make test-all` only: another test covers what differs there."""
