@@ -4,6 +4,8 @@ from enum import StrEnum
 
 DEMO_SOURCE = "demo"
 """The source of the demo world's interactions."""
+CHAT_SOURCE = "chat"
+"""The source of what a promoted policy answered."""
 
 
 class RaterKind(StrEnum):

@@ -374,6 +374,7 @@ def upgrade() -> None:
         ),
     )
     _create_pair_adjudications()
+    _mark_all_days()
 
 
 def downgrade() -> None:
@@ -435,6 +436,18 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_bad_exchange_rollups_day"))
     op.drop_table("bad_exchange_rollups")
     op.drop_table("aspect_rollups")
+
+
+def _mark_all_days() -> None:
+    if op.get_bind().dialect.name == "sqlite":
+        day, now = "substr(occurred_at, 1, 10)", "strftime('%Y-%m-%d %H:%M:%S.000000', 'now')"
+    else:
+        day, now = "CAST(occurred_at AT TIME ZONE 'UTC' AS date)", "now()"
+    for table in ("interactions", "feedback", "events"):
+        op.execute(
+            f"INSERT INTO rollup_dirty_days (day, marked_at) "  # noqa: S608
+            f"SELECT DISTINCT {day}, {now} FROM {table} WHERE true ON CONFLICT DO NOTHING"
+        )
 
 
 def _create_pair_adjudications() -> None:

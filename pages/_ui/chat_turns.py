@@ -27,10 +27,15 @@ THUMBS = {1: ("thumb_up", "Good"), -1: ("thumb_down", "Bad")}
 
 def draw_turns(turns: list[TalkTurn]) -> None:
     """The conversation so far, each answer with what may be said of it."""
+    if turns and turns[0].number:
+        st.caption(f"The latest {len(turns)} turns; older ones are not shown.")
     for number, turn in enumerate(turns):
         with st.chat_message("user"):
             draw_text(turn.prompt, key=f"asked_{turn.interaction_id.hex}")
         with st.chat_message("assistant"):
+            if turn.is_being_written:
+                st.caption("It is being written.")
+                continue
             if turn.completion.strip():
                 draw_text(turn.completion, key=f"answer_{turn.interaction_id.hex}")
             else:
@@ -50,12 +55,13 @@ def _draw_tools(turn: TalkTurn, *, is_last: bool) -> None:
                 on_click=_say,
                 args=(turn.interaction_id, {"thumb": thumb}),
             )
-        label = "Corrected" if turn.has_correction else "Correct"
+        label = "Correct" if turn.correction is None else "Corrected"
         with st.popover(label, icon=":material/edit:", key=f"correct_{key}", type="tertiary"):
             box = f"correction_{key}"
-            st.text_area("What it should have said", value=turn.completion, key=box, height=160)
+            st.text_area("What it should have said", value=turn.correction or turn.completion,
+                         key=box, height=160)  # fmt: skip
             st.button("Save", key=f"save_{key}", type="primary", on_click=_correct,
-                      args=(turn.interaction_id, box))  # fmt: skip
+                      args=(turn, box))  # fmt: skip
         with st.popover("Copy", icon=":material/content_copy:", key=f"copy_{key}", type="tertiary"):
             st.code(turn.completion, language=None, wrap_lines=True)
         if is_last:
@@ -80,6 +86,9 @@ def answer(prompt: str, turns: list[TalkTurn], *, chat_id: str, model: str) -> b
         with reporting():
             _stream(place, prompt, turns, chat_id=chat_id, model=model, actor=actor)
             return True
+        place.empty()
+        st.button("Ask again", key="again_now", icon=":material/refresh:",
+                  on_click=_ask_again, args=(prompt,))  # fmt: skip
     return False
 
 
@@ -112,6 +121,8 @@ def _stream(
                             reason=None if end else "broken off")  # fmt: skip
             with get_store().writing() as db:
                 finish_answer(db, turn_id, text, served, is_whole=end is not None)
+    if end is not None and end.get("finish_reason") == "length":
+        notify("The answer is cut off: the limit was reached.", icon=":material/info:")
 
 
 def _say(interaction_id: uuid.UUID, said: dict[str, Any]) -> None:
@@ -126,13 +137,16 @@ def _say(interaction_id: uuid.UUID, said: dict[str, Any]) -> None:
         notify("Saved. Thank you.")
 
 
-def _correct(interaction_id: uuid.UUID, box: str) -> None:
+def _correct(turn: TalkTurn, box: str) -> None:
     text = str(st.session_state.get(box) or "").strip()
     if not text or len(text) > MAX_COMMENT_CHARS:
         notify(f"Write what it should have said, up to {MAX_COMMENT_CHARS:,} characters.",
                icon=":material/info:")  # fmt: skip
-        return
-    _say(interaction_id, {"correction": text})
+    elif text == turn.completion.strip():
+        notify("This is what it said: change it to what it should have said.",
+               icon=":material/info:")  # fmt: skip
+    else:
+        _say(turn.interaction_id, {"correction": text})
 
 
 def _ask_again(prompt: str) -> None:

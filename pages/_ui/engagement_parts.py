@@ -55,6 +55,7 @@ class EngagementPage:
     users: UserFigures
     segments: dict[Segment, list[SegmentFigures]]
     paths: Paths
+    num_with_events: int
 
 
 @st.cache_data(ttl=READ_AGAIN_S, max_entries=100, show_spinner=False)
@@ -62,6 +63,7 @@ def read_engagement_page(_actor: Actor, filters: Filters) -> EngagementPage:
     """The figures, at most 10 s old."""
     with fresh_db() as db:
         sessions, days = read_sessions(db, actor=_actor, filters=filters)
+        paths, num_with_events = read_paths(db, actor=_actor, filters=filters)
         return EngagementPage(
             sessions=sessions,
             days=days,
@@ -69,7 +71,8 @@ def read_engagement_page(_actor: Actor, filters: Filters) -> EngagementPage:
             segments={
                 by: read_segments(db, actor=_actor, by=by, filters=filters) for by in Segment
             },
-            paths=read_paths(db, actor=_actor, filters=filters),
+            paths=paths,
+            num_with_events=num_with_events,
         )
 
 
@@ -280,6 +283,18 @@ def _thin(values: list[int]) -> list[int] | None:
     size = -(-len(values) // MAX_SPARKS) or 1
     thin = [sum(values[at : at + size]) for at in range(0, len(values), size)]
     return thin if len(thin) > 1 else None
+
+
+def say_part_of_paths(shown: EngagementPage) -> str:
+    """Of how many sessions the funnel is, where it is not of all."""
+    num_read = sum(shown.paths.values())
+    if num_read == shown.num_with_events:
+        return ""
+    return (
+        f"Of the {num_read:,} sessions on the {len(shown.paths):,} most frequent paths: "
+        f"{num_read / shown.num_with_events:.1%} of {shown.num_with_events:,} with events. Rare "
+        "paths, mostly of long sessions, are left out: choose fewer days to see more of them."
+    )
 
 
 def _share(part: int, whole: int) -> str:

@@ -58,11 +58,15 @@ def show_search(actor: Actor, filters: Filters, *, is_first: bool) -> None:
             icon=":material/search:",
             key="failure_search_start",
             on_click=_start,
-            args=(actor, SearchParams(filters, alike_by=alike_by, min_size=int(min_size))),
+            args=(SearchParams(filters, alike_by=alike_by, min_size=int(min_size)),),
         )
 
 
-def _start(actor: Actor, params: SearchParams) -> None:
+def _start(params: SearchParams) -> None:
+    """Queue the search; a callback."""
+    actor = admit(Permission.RUN_JOBS)
+    if actor is None:
+        return
     try:
         with get_store().writing() as db:
             enqueue_clustering(db, actor=actor, params=params)

@@ -23,6 +23,7 @@ from rlhf_core.accounts.permissions import Actor, Permission
 from rlhf_core.analytics.filters import Filters
 from rlhf_core.analytics.rows import EVERY_ROW, FeedbackLine, RowChoice, list_rows
 from rlhf_core.errors import NotFound
+from rlhf_core.feedback.drafts import MAX_STEPS
 from rlhf_core.feedback.views import get_interaction
 from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import Verdict
@@ -86,6 +87,8 @@ def read_choice(params: Mapping[str, str]) -> RowChoice:
     for name in ("thumb", "label"):
         if found.get(name) not in (None, -1, 0, 1):
             del found[name]
+    if not 0 <= found.get("position", 0) < MAX_STEPS:
+        del found["position"]
     return RowChoice(**found)
 
 
@@ -139,7 +142,7 @@ def show_rows(
     num_pages = -(-page.num_all // A_PAGE)
     first = number * A_PAGE
     last = first + len(page.rows)
-    st.caption(f"{first + 1:,} to {last:,} of {page.num_all:,}, the latest first")
+    st.caption(f"{first + 1:,} to {last:,} of {max(last, page.num_all):,}, the latest first")
     # A row is known to the browser by its place only: with the rows, the table is a new one.
     chosen = _show_table(page.rows, key=f"{key}_{make_key([row.id for row in page.rows])}")
     if num_pages > 1:

@@ -33,6 +33,11 @@ METRICS = ("pair_accuracy", "auc", "accuracy", "spearman", "first_error_f1")
 """What tells how good a reward model is, the most telling first; others are left to its page."""
 
 
+def bounds_of(metric: str) -> tuple[float, float]:
+    """Between what the figure lies: a correlation may be negative."""
+    return (-1, 1) if metric == "spearman" else (0, 1)
+
+
 @dataclass(frozen=True)
 class ModelTrendsPage:
     """What the page shows beside the drift of one version."""

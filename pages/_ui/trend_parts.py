@@ -38,9 +38,9 @@ def count_days(actor: Actor, filters: Filters) -> int:
     return max(1, (until - since).days + 1)
 
 
-def choose_grain(num_days: int) -> Grain:
-    """A grain that gives neither a handful of points nor hundreds."""
-    if num_days <= 2:
+def choose_grain(filters: Filters, num_days: int) -> Grain:
+    """A grain that the period allows and that gives neither a handful of points nor hundreds."""
+    if num_days <= 2 and Grain.HOUR in list_grains(filters, num_days):
         return Grain.HOUR
     if num_days <= MAX_DAYS_BY_DAY:
         return Grain.DAY

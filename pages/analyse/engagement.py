@@ -14,6 +14,7 @@ from pages._ui.engagement_parts import (
     points_of_days,
     read_effects_of,
     read_engagement_page,
+    say_part_of_paths,
     table_of_days,
     table_of_effects,
     table_of_funnel,
@@ -116,6 +117,8 @@ with reporting():
                 name="funnel",
             )  # fmt: skip
             st.caption("Within one session, with other events between. Days and sources apply.")
+        if said := say_part_of_paths(shown):
+            st.caption(said)
 
     st.header("What a model changes")
     models = [one.name for one in shown.segments[Segment.MODEL_NAME] if one.sessions.num_sessions]

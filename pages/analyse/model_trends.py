@@ -14,6 +14,7 @@ from pages._ui.measures import name_metric
 from pages._ui.messages import empty_state, plain, reporting
 from pages._ui.model_trend_parts import (
     bars_of_models,
+    bounds_of,
     list_metrics,
     name_version,
     points_of_drift,
@@ -82,7 +83,7 @@ with reporting():
         show_chart(
             draw_lines(
                 points_of_examinations(shown.examinations, metric), title=name_metric(metric),
-                bounds=(0, 1), count_word="rows",
+                bounds=bounds_of(metric), count_word="rows",
             ),
             table_of_examinations(shown.examinations, metric),
             key=f"examined_{metric}",

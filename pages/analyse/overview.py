@@ -24,7 +24,7 @@ show_notices()
 st.title("Overview")
 with reporting():
     filters = ask_filters(actor)
-    grain = choose_grain(count_days(actor, filters))
+    grain = choose_grain(filters, count_days(actor, filters))
     shown = read_overview_page(actor, filters, grain)
     if shown.overview.now.num_interactions or shown.overview.now.num_feedback:
         draw_kpis(shown.overview, shown.loop, filters)

@@ -39,7 +39,8 @@ with reporting():
         )  # fmt: skip
         grain = st.segmented_control(
             "By", grains, format_func=lambda one: one.value.capitalize(),
-            default=choose_grain(num_days), required=True, key="trend_grain", bind="query-params",
+            default=choose_grain(filters, num_days), required=True, key="trend_grain",
+            bind="query-params",
         )  # fmt: skip
         by = st.selectbox(
             "Told apart by", ["", *Split], key="trend_split", bind="query-params", width=180,

@@ -22,7 +22,7 @@ from rlhf_core.agreement import (
     count_patterns,
     summarize_agreement,
 )
-from rlhf_core.analytics.scope import EVERYTHING, Scope, about, about_pair
+from rlhf_core.analytics.scope import EVERYTHING, Scope, about, about_pair, in_period
 from rlhf_core.store.tables import Comparison, Feedback, FeedbackAspect, Interaction
 from rlhf_core.vocabulary import Choice
 
@@ -79,7 +79,7 @@ def compute_agreement(
 
 
 def _of_completions(db: Session, scope: Scope, with_repeats: bool) -> list[AspectAgreement]:
-    where = [*_standing(Feedback, with_repeats), Feedback.step_id.is_(None)]
+    where = [*_standing(Feedback, scope, with_repeats), Feedback.step_id.is_(None)]
     where += about(scope, Feedback.interaction_id)
     found = []
     for question, column, values, level in (
@@ -99,7 +99,7 @@ def _of_aspects(db: Session, scope: Scope, with_repeats: bool) -> list[AspectAgr
             names=[FeedbackAspect.name],
         )
         .join(Feedback, Feedback.id == FeedbackAspect.feedback_id)
-        .where(*_standing(Feedback, with_repeats), *about(scope, Feedback.interaction_id))
+        .where(*_standing(Feedback, scope, with_repeats), *about(scope, Feedback.interaction_id))
     )  # fmt: skip
     by_name = _read_units(db, query, RATINGS)
     return [
@@ -112,7 +112,7 @@ def _of_steps(db: Session, scope: Scope, with_repeats: bool) -> list[AspectAgree
     """A thumb on a step counts as its label, as in datasets."""
     said = sa.func.coalesce(Feedback.label, Feedback.thumb)
     query = _answers(said, SIGNS, [Feedback.step_id]).where(
-        *_standing(Feedback, with_repeats),
+        *_standing(Feedback, scope, with_repeats),
         Feedback.step_id.is_not(None),
         *about(scope, Feedback.interaction_id),
     )
@@ -139,7 +139,7 @@ def _of_pairs(db: Session, scope: Scope, with_repeats: bool) -> list[AspectAgree
         sa.select(
             first.label("first"), second.label("second"), said.label("said"), number.label("number")
         )
-        .where(*_standing(Comparison, with_repeats), *about_pair(scope, first, second))
+        .where(*_standing(Comparison, scope, with_repeats), *about_pair(scope, first, second))
         .subquery()
     )
     pair, answer, counts = [numbered.c.first, numbered.c.second], numbered.c.said, numbered.c.number
@@ -174,8 +174,8 @@ def _name_winners(by_models: dict[tuple[Any, ...], UnitCounts]) -> UnitCounts:
     return count_patterns(patterns)
 
 
-def _standing(table: Any, with_repeats: bool) -> list[sa.ColumnElement[bool]]:
-    stands = [table.withdrawn_at.is_(None)]
+def _standing(table: Any, scope: Scope, with_repeats: bool) -> list[sa.ColumnElement[bool]]:
+    stands = [table.withdrawn_at.is_(None), *in_period(scope, table.occurred_at)]
     return stands if with_repeats else [*stands, table.occasion == 0]
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from rlhf_core.agreement import Interval, wilson_interval
+from rlhf_core.analytics.differences import subtract_shares
 
 Array = np.ndarray[Any, Any]
 
@@ -138,10 +139,7 @@ def compare_approval(
     )
     if first is None or second is None:
         return first, second, None
-    below = math.hypot(first.value - first.low, second.high - second.value)
-    above = math.hypot(first.high - first.value, second.value - second.low)
-    gap = first.value - second.value
-    return first, second, Interval(value=gap, low=gap - below, high=gap + above)
+    return first, second, subtract_shares(first, second)
 
 
 def _by_prompt(items: Sequence[tuple[str, float]]) -> list[float]:

@@ -15,8 +15,8 @@ from rlhf_core.store.tables import BadExchange, BadExchangeRollup, Interaction
 
 MORE_THAN = 2
 """So often an exchange must be called bad to be frequent; an index holds those over all days."""
-FIRST_LOOK, AT_ONCE = 40, 640
-"""Exchanges whose days are added up at a time."""
+LOOKS = (40, 160, 640)
+"""So many of the most frequent of all days are looked at, then so many more; then all are."""
 SHORT = timedelta(days=7)
 SHOWN_CHARS = 300
 
@@ -47,41 +47,44 @@ def list_frequent(
     require(actor, Permission.READ_ANALYTICS)
     require(actor, Permission.READ_INTERACTIONS)
     is_short = filters.since is not None and (filters.until or today()) - filters.since < SHORT
-    find = _find_in_few_days if is_short else _find_most_frequent
+    find = _find_all if is_short else _find_most_frequent
     return _describe(db, find(db, filters, limit), filters)
 
 
-def _find_in_few_days(db: Session, filters: Filters, limit: int) -> list[tuple[int, str]]:
-    """(less the count, exchange), in order: an index leads to the days."""
-    return sorted((-int(num), name) for name, num in db.execute(_count(filters)))[:limit]
+def _find_all(db: Session, filters: Filters, limit: int) -> list[tuple[int, str]]:
+    """(less the count, exchange), in order: one walk over the counts of the days."""
+    found = _count(filters).order_by(sa.desc("num_bad"), _BY_DAY.c.pattern_hash).limit(limit)
+    return [(-int(num), name) for name, num in db.execute(found)]
 
 
 def _find_most_frequent(db: Session, filters: Filters, limit: int) -> list[tuple[int, str]]:
     """The same, from the most frequent of all days on, until no other can be among them."""
     found: list[tuple[int, str]] = []
-    start, at_once = 0, FIRST_LOOK
-    while True:
-        most = db.execute(
-            sa.select(_TOTAL)
-            # no parameter: the index is used only where it is seen to hold all that is asked
-            .where(_TOTAL.c.num_bad > sa.literal_column(str(MORE_THAN)))
-            .order_by(_TOTAL.c.num_bad.desc(), _TOTAL.c.pattern_hash)
-            .limit(at_once)
-            .offset(start)
-        ).all()
+    # no parameter: the index is used only where it is seen to hold all that is asked
+    frequent = sa.select(_TOTAL).where(_TOTAL.c.num_bad > sa.literal_column(str(MORE_THAN)))
+    rest = frequent.order_by(_TOTAL.c.num_bad.desc(), _TOTAL.c.pattern_hash)
+    for at_once in LOOKS:
+        most = db.execute(rest.limit(at_once)).all()
         among = _BY_DAY.c.pattern_hash.in_([row.pattern_hash for row in most])
         counted = db.execute(_count(filters).where(among))
         found = sorted([*found, *((-int(num), name) for name, num in counted)])[:limit]
-        # within the filters no exchange is more frequent than over all days
-        if len(most) < at_once or (len(found) == limit and -found[-1][0] >= most[-1].num_bad):
+        if len(most) < at_once:
             return found
-        start, at_once = start + at_once, min(2 * at_once, AT_ONCE)
+        last = most[-1]
+        # within the filters no exchange is more frequent than over all days
+        if len(found) == limit and found[-1] <= (-last.num_bad, last.pattern_hash):
+            return found
+        rest = rest.where(
+            _TOTAL.c.num_bad <= last.num_bad,
+            sa.or_(_TOTAL.c.num_bad < last.num_bad, _TOTAL.c.pattern_hash > last.pattern_hash),
+        )
+    return _find_all(db, filters, limit)
 
 
 def _count(filters: Filters) -> sa.Select[Any]:
     num_bad = sa.func.sum(_BY_DAY.c.num_bad)
     return (
-        sa.select(_BY_DAY.c.pattern_hash, num_bad)
+        sa.select(_BY_DAY.c.pattern_hash, num_bad.label("num_bad"))
         .where(*filters.conditions(_BY_DAY))
         .group_by(_BY_DAY.c.pattern_hash)
         .having(num_bad > MORE_THAN)

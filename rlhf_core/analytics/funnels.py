@@ -17,6 +17,7 @@ from rlhf_core.store.tables import SessionPathRollup
 
 PATHS = table_of(SessionPathRollup)
 MAX_STAGES = 8
+MAX_PATHS = 20_000
 
 Paths = dict[tuple[str, ...], int]
 """How many sessions had these events in this order."""
@@ -32,15 +33,23 @@ class Stage:
     of_previous: Interval | None
 
 
-def read_paths(db: Session, *, actor: Actor, filters: Filters = EVERYTHING) -> Paths:
-    """What sessions with events did in the period; the filters' days and sources apply."""
+def read_paths(db: Session, *, actor: Actor, filters: Filters = EVERYTHING) -> tuple[Paths, int]:
+    """What sessions with events did in the period, and how many there are of them in all.
+
+    Of more than `MAX_PATHS` different paths the most frequent. The filters' days and sources apply.
+    """
     require(actor, Permission.READ_ANALYTICS)
+    where = filters.conditions(PATHS)
+    num_sessions = sa.func.sum(PATHS.c.num_sessions)
     rows = db.execute(
-        sa.select(PATHS.c.path, sa.func.sum(PATHS.c.num_sessions))
-        .where(*filters.conditions(PATHS))
+        sa.select(PATHS.c.path, num_sessions)
+        .where(*where)
         .group_by(PATHS.c.path)
+        .order_by(num_sessions.desc(), PATHS.c.path)
+        .limit(MAX_PATHS)
     )
-    return {tuple(path.split(SEPARATOR)): int(num) for path, num in rows}
+    paths = {tuple(path.split(SEPARATOR)): int(num) for path, num in rows}
+    return paths, int(db.scalar(sa.select(num_sessions).where(*where)) or 0)
 
 
 def count_names(paths: Paths) -> list[tuple[str, int]]:

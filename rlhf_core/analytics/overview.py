@@ -20,6 +20,7 @@ FEEDBACK = table_of(FeedbackRollup)
 BY_RATER = table_of(RaterRollup)
 RATER_DAYS = table_of(RaterDayRollup)
 
+MAX_DAYS = 3660
 _COUNTS = [field.name for field in fields(KeyFigures) if field.name != "num_raters"]
 
 
@@ -36,7 +37,9 @@ class Overview:
     """`before` is None where the period has no beginning, or nothing is known of the one before.
 
     `days` are all days of the period, without a gap: from its beginning, or else the first day with
-    data; to its end, or else today, or the last day with data where that is later.
+    data; to its end, or else today, or the last day with data where that is later. A period of more
+    than `MAX_DAYS` begins and ends with these days at the latest; where it is too long even then,
+    only days with data are there.
     """
 
     now: KeyFigures
@@ -132,5 +135,10 @@ def _list_days(filters: Filters, known: dict[date, KeyFigures]) -> list[date]:
     since = filters.since or min(known, default=None)
     if since is None:
         return []
-    until = filters.until or max([today(), *known])
+    last = max([today(), *known])
+    until = filters.until or last
+    if (until - since).days >= MAX_DAYS:
+        since, until = max(since, min(known, default=last)), min(until, last)
+        if (until - since).days >= MAX_DAYS:
+            return sorted(known)
     return [since + timedelta(days=n) for n in range((until - since).days + 1)]

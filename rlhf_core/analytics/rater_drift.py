@@ -20,10 +20,11 @@ from rlhf_core.agreement import Interval, wilson_interval
 from rlhf_core.analytics.differences import NORMAL_95, subtract_shares
 from rlhf_core.analytics.filters import start_of_day
 from rlhf_core.analytics.rater_rows import TwoAnswers, read_gold, read_repeats, verdict_of
+from rlhf_core.analytics.raw_rows import is_by
 from rlhf_core.analytics.rollup_days import day_of
 from rlhf_core.analytics.scope import EVERYTHING, Scope, about
 from rlhf_core.store.queries.verdicts import FEEDBACK, is_bad, is_counted, is_good
-from rlhf_core.store.tables import Rater, RatingQueueItem
+from rlhf_core.store.tables import RatingQueueItem
 from rlhf_core.vocabulary import QueueItemKind, QueueSubject, RaterKind
 
 MIN_FIXED = 10
@@ -122,7 +123,6 @@ def _count_days(db: Session, scope: Scope) -> dict[date, tuple[int, int]]:
     """(good, bad) verdicts of experts on completions whose answer nobody knows, by day."""
     good, bad = is_good(FEEDBACK), is_bad(FEEDBACK)
     day = day_of(db, FEEDBACK.c.occurred_at).label("day")
-    experts = sa.select(Rater.id).where(Rater.rater_kind == RaterKind.SME)
     known = sa.select(RatingQueueItem.interaction_id).where(
         RatingQueueItem.kind == QueueItemKind.GOLD
     )
@@ -131,7 +131,7 @@ def _count_days(db: Session, scope: Scope) -> dict[date, tuple[int, int]]:
         .where(
             FEEDBACK.c.step_id.is_(None),
             is_counted(FEEDBACK),
-            FEEDBACK.c.rater_id.in_(experts),
+            is_by([RaterKind.SME]),
             FEEDBACK.c.interaction_id.not_in(known),
             sa.or_(good, bad),
             *about(scope, FEEDBACK.c.interaction_id),

@@ -1,5 +1,6 @@
 """The viewers' filters on the rows themselves, for what is not read from daily counts."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import date, timedelta
 
@@ -10,8 +11,9 @@ from rlhf_core.analytics.rollup_days import given
 from rlhf_core.store.base import table_of
 from rlhf_core.store.queries.verdicts import FEEDBACK, is_counted
 from rlhf_core.store.tables import Interaction, Rater
+from rlhf_core.vocabulary import RaterKind
 
-_INTERACTION, _RATER = table_of(Interaction), table_of(Rater)
+_INTERACTION = table_of(Interaction)
 
 SLICES = sa.select(
     _INTERACTION.c.id,
@@ -23,6 +25,16 @@ SLICES = sa.select(
 """Interactions with the columns that filters look at, named as in the daily counts."""
 
 
+def is_by(kinds: Collection[RaterKind]) -> sa.ColumnElement[bool]:
+    """Whether feedback came from raters of these kinds: looked up a row, for they may be many."""
+    rater = table_of(Rater).alias("by")
+    return (
+        sa.exists()
+        .where(rater.c.id == FEEDBACK.c.rater_id, rater.c.rater_kind.in_(kinds))
+        .correlate(FEEDBACK)
+    )
+
+
 def row_conditions(filters: Filters) -> list[sa.ColumnElement[bool]]:
     """What counts, of the filters: conditions on feedback joined with `SLICES`."""
     moment = FEEDBACK.c.occurred_at
@@ -32,7 +44,6 @@ def row_conditions(filters: Filters) -> list[sa.ColumnElement[bool]]:
     if filters.until is not None and filters.until < date.max:
         where.append(moment < start_of_day(filters.until + timedelta(days=1)))
     if filters.rater_kinds:
-        of_kind = sa.select(_RATER.c.id).where(_RATER.c.rater_kind.in_(filters.rater_kinds))
-        where.append(FEEDBACK.c.rater_id.in_(of_kind))
+        where.append(is_by(filters.rater_kinds))
     of_slices = replace(filters, since=None, until=None)  # they have no day
     return [*where, *of_slices.conditions(SLICES)]

@@ -6,6 +6,8 @@ given, by the user. Midnight (UTC) ends a session: so a day's sessions depend on
 
 They are found by one walk over what happened, in order. SQL alone takes six windows over the same
 rows, each sorted anew, and several times as long.
+
+Accounts that try the assistant from the dashboard are no end users: they have no sessions.
 """
 
 import zlib
@@ -20,10 +22,13 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from rlhf_core.analytics.rollup_days import NOTHING, day_of, delete_days, given, within
+from rlhf_core.config import get_settings
+from rlhf_core.privacy.pseudonyms import account_user, make_pseudonym
 from rlhf_core.store.base import table_of
 from rlhf_core.store.bulk import insert_rows
 from rlhf_core.store.queries.verdicts import FEEDBACK, is_bad, is_good, is_neutral
 from rlhf_core.store.tables import (
+    Account,
     Event,
     Interaction,
     Rater,
@@ -187,6 +192,7 @@ def _list_acts(db: Session, days: Sequence[date]) -> sa.Select[Any]:
         .where(
             within(INTERACTION.c.occurred_at, days),
             sa.or_(INTERACTION.c.chat_id.is_not(None), INTERACTION.c.user_pseudonym.is_not(None)),
+            sa.func.coalesce(INTERACTION.c.user_pseudonym, "").not_in(_list_accounts(db)),
         )
     )
     events = sa.select(
@@ -202,6 +208,13 @@ def _list_acts(db: Session, days: Sequence[date]) -> sa.Select[Any]:
     acts = interactions.union_all(events).subquery("acts")
     order = ("day", "source", "stream", "at_s", "is_event", "id")
     return sa.select(acts).order_by(*(acts.c[name] for name in order))
+
+
+def _list_accounts(db: Session) -> list[str]:
+    """The pseudonyms under which accounts talk to the assistant."""
+    ids = db.scalars(sa.select(Account.id)).all()
+    key = get_settings().read_secret_key() if ids else b""
+    return [make_pseudonym(account_user(one), key) for one in ids]
 
 
 def _seconds(db: Session, moment: Any) -> Any:

@@ -74,7 +74,8 @@ def rebuild_aspects(db: Session, days: Sequence[date]) -> None:
     """Ratings of aspects in the feedback of these days."""
     said_at = FEEDBACK.c.occurred_at
     keys = {"day": day_of(db, said_at), "rater_kind": _KIND, "name": ASPECT.c.name, **SLICE}
-    counted = _standing(keys, {f"num_rating_{n}": _count(ASPECT.c.rating == n) for n in RATINGS})
+    ratings = {f"num_rating_{n}": count_where(ASPECT.c.rating == n) for n in RATINGS}
+    counted = _standing(keys, ratings)
     counted = counted.join(ASPECT, ASPECT.c.feedback_id == FEEDBACK.c.id)
     _fill(db, BY_ASPECT, days, counted.where(within(said_at, days)))
 
@@ -103,15 +104,16 @@ def _stands() -> list[sa.ColumnElement[bool]]:
 def _verdict_counts() -> dict[str, Any]:
     return {
         "num_feedback": sa.func.count(),
-        **{f"num_thumbs_{name}": _count(FEEDBACK.c.thumb == n) for name, n in THUMBS.items()},
-        **{f"num_rating_{n}": _count(FEEDBACK.c.rating == n) for n in RATINGS},
-        "num_good": _count(is_good(FEEDBACK)),
-        "num_neutral": _count(is_neutral(FEEDBACK)),
-        "num_bad": _count(is_bad(FEEDBACK)),
+        **{f"num_thumbs_{name}": count_where(FEEDBACK.c.thumb == n) for name, n in THUMBS.items()},
+        **{f"num_rating_{n}": count_where(FEEDBACK.c.rating == n) for n in RATINGS},
+        "num_good": count_where(is_good(FEEDBACK)),
+        "num_neutral": count_where(is_neutral(FEEDBACK)),
+        "num_bad": count_where(is_bad(FEEDBACK)),
     }
 
 
-def _count(condition: Any) -> Any:
+def count_where(condition: sa.ColumnElement[bool]) -> Any:
+    """How many rows are so, as a column."""
     return sa.func.count().filter(condition)
 
 

@@ -8,11 +8,15 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from rlhf_core.analytics.rollup_days import day_of, delete_days, given, within
+from rlhf_core.analytics.rollup_statements import (
+    INTERACTION,
+    RATER,
+    SLICE,
+    count_where,
+)
 from rlhf_core.store.base import table_of
 from rlhf_core.store.queries.verdicts import FEEDBACK, is_bad, is_counted, is_good
 from rlhf_core.store.tables import (
-    Interaction,
-    Rater,
     ReasoningStep,
     StepAnswerRollup,
     StepRollup,
@@ -21,17 +25,11 @@ from rlhf_core.store.tables import (
 NO_MISTAKE = -1
 """`first_wrong` of an answer none of whose steps is called wrong."""
 
-INTERACTION = table_of(Interaction)
-RATER = table_of(Rater)
 STEP = table_of(ReasoningStep)
 LABELS = table_of(StepRollup)
 ANSWERS = table_of(StepAnswerRollup)
 
-SLICE = (
-    INTERACTION.c.source.label("source"),
-    given(INTERACTION.c.action_type).label("action_type"),
-    given(INTERACTION.c.model_name).label("model_name"),
-)
+BY_SLICE = tuple(column.label(name) for name, column in SLICE.items())
 SAID = sa.func.coalesce(FEEDBACK.c.label, FEEDBACK.c.thumb)
 LABELED = (
     FEEDBACK.c.step_id.is_not(None),
@@ -59,14 +57,14 @@ def _count_labels(db: Session, days: Sequence[date]) -> sa.Select[Any]:
         STEP.c.position,
         given(STEP.c.kind).label("kind"),
         RATER.c.rater_kind,
-        *SLICE,
+        *BY_SLICE,
     )
     return (
         sa.select(
             *key,
-            _count(SAID > 0).label("num_good"),
-            _count(SAID == 0).label("num_neutral"),
-            _count(SAID < 0).label("num_wrong"),
+            count_where(SAID > 0).label("num_good"),
+            count_where(SAID == 0).label("num_neutral"),
+            count_where(SAID < 0).label("num_wrong"),
         )
         .select_from(FEEDBACK)
         .join(STEP, STEP.c.id == FEEDBACK.c.step_id)
@@ -102,8 +100,8 @@ def _count_answers(db: Session, days: Sequence[date]) -> sa.Select[Any]:
     verdicts = (
         sa.select(
             answers.c.id,
-            _count(is_good(FEEDBACK)).label("num_good"),
-            _count(is_bad(FEEDBACK)).label("num_bad"),
+            count_where(is_good(FEEDBACK)).label("num_good"),
+            count_where(is_bad(FEEDBACK)).label("num_bad"),
         )
         .join_from(answers, FEEDBACK, FEEDBACK.c.interaction_id == answers.c.id)
         .where(
@@ -113,7 +111,7 @@ def _count_answers(db: Session, days: Sequence[date]) -> sa.Select[Any]:
         .group_by(answers.c.id)
         .cte("verdicts")
     )
-    key = (day_of(db, INTERACTION.c.occurred_at).label("day"), answers.c.first_wrong, *SLICE)
+    key = (day_of(db, INTERACTION.c.occurred_at).label("day"), answers.c.first_wrong, *BY_SLICE)
     return (
         sa.select(
             *key,
@@ -126,7 +124,3 @@ def _count_answers(db: Session, days: Sequence[date]) -> sa.Select[Any]:
         .outerjoin(verdicts, verdicts.c.id == answers.c.id)
         .group_by(*key)
     )
-
-
-def _count(condition: sa.ColumnElement[bool]) -> Any:
-    return sa.func.count().filter(condition)

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from rlhf_core.accounts.permissions import Actor, Permission, require
+from rlhf_core.analytics.feedback_counts import RATINGS
 from rlhf_core.analytics.filters import Filters
 from rlhf_core.analytics.raw_rows import SLICES, row_conditions
 from rlhf_core.analytics.rollup_days import given, within
@@ -34,7 +35,6 @@ from rlhf_core.store.tables import (
 from rlhf_core.vocabulary import RaterKind, Verdict
 
 SHOWN_CHARS = 300
-RATINGS = range(1, 6)
 
 _INTERACTION, _RATER = table_of(Interaction), table_of(Rater)
 _STEP, _ASPECT = table_of(ReasoningStep), table_of(FeedbackAspect)

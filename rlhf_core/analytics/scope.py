@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from rlhf_core.analytics.filters import EVERYTHING as ALL_USUAL
 from rlhf_core.store.tables import Interaction, RatingQueueItem
 
 
@@ -14,13 +15,15 @@ from rlhf_core.store.tables import Interaction, RatingQueueItem
 class Scope:
     """Judgements of the items in a queue, wherever they were given, or of a source; None: any.
 
-    `since` (in) and `until` (out) are moments of the interaction.
+    `since` (in) and `until` (out) are moments of the judgement, see `in_period`. `is_usual`:
+    without demo data wherever there is any other.
     """
 
     queue_id: uuid.UUID | None = None
     source: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    is_usual: bool = False
 
 
 EVERYTHING = Scope()
@@ -54,12 +57,20 @@ def about_pair(scope: Scope, first: Any, second: Any) -> list[sa.ColumnElement[b
     return where
 
 
+def in_period(scope: Scope, occurred_at: Any) -> list[sa.ColumnElement[bool]]:
+    """Conditions: the judgement lies in the period of the scope."""
+    where = []
+    if scope.since is not None:
+        where.append(occurred_at >= scope.since)
+    if scope.until is not None:
+        where.append(occurred_at < scope.until)
+    return where
+
+
 def _of_source(scope: Scope, interaction_id: Any) -> list[sa.ColumnElement[bool]]:
     where = []
     if scope.source is not None:
         where.append(Interaction.source == scope.source)
-    if scope.since is not None:
-        where.append(Interaction.occurred_at >= scope.since)
-    if scope.until is not None:
-        where.append(Interaction.occurred_at < scope.until)
+    if scope.is_usual:
+        where += ALL_USUAL.conditions(Interaction)
     return [interaction_id.in_(sa.select(Interaction.id).where(*where))] if where else []

@@ -12,6 +12,7 @@ class Reason(StrEnum):
     OTHER_MODEL = "another model"
     OTHER_PERIOD = "outside the period"
     OTHER_CLUSTER = "not in the group of failures"
+    PARTIAL = "answer broken off, or still being written"
     DEMO = "demo data"
     CONSENT = "consent to training withdrawn"
     ERASED = "person erased"

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, aliased
 
 from rlhf_core.dataset.params import DatasetParams
 from rlhf_core.dataset.reasons import Reason
+from rlhf_core.store.queries.answers import is_whole
 from rlhf_core.store.tables import (
     Adjudication,
     Comparison,
@@ -214,6 +215,7 @@ def refusal(params: DatasetParams, table: Any) -> sa.ColumnElement[str | None]:
             FailureClusterMember.cluster_id == filters.cluster_id
         )
         checks.append((table.id.not_in(members), Reason.OTHER_CLUSTER.value))
+    checks.append((~is_whole(table), Reason.PARTIAL.value))
     if _leaves_out_demo(params):
         checks.append((sa.and_(table.is_demo, _is_any_real()), Reason.DEMO.value))
     checks.append((table.user_pseudonym.in_(_withdrew()), Reason.CONSENT.value))

@@ -4,6 +4,7 @@ import shutil
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,17 @@ def _delete_empty(db: Session, table: type[Any], in_use: sa.Select[Any]) -> None
         sa.delete(table).where(table.id.not_in(in_use)),
         execution_options={"synchronize_session": False},
     )
+
+
+def list_days_said(db: Session) -> list[datetime]:
+    """Moments of the feedback that `delete_world` deletes, and of what it was said of."""
+    rows = db.execute(
+        sa.select(Feedback.occurred_at, Interaction.occurred_at)
+        .join(Interaction, Interaction.id == Feedback.interaction_id)
+        .join(Rater, Rater.id == Feedback.rater_id)
+        .where(sa.or_(Interaction.is_demo, Rater.is_demo))
+    )
+    return [moment for row in rows for moment in row]
 
 
 def delete_world(db: Session) -> int:

@@ -12,7 +12,13 @@ from rlhf_core.accounts.audit import record_event
 from rlhf_core.accounts.permissions import Actor, Permission, require
 from rlhf_core.clock import utcnow
 from rlhf_core.config import get_settings
-from rlhf_core.demo.clearing import delete_made, delete_world, find_folders, find_made
+from rlhf_core.demo.clearing import (
+    delete_made,
+    delete_world,
+    find_folders,
+    find_made,
+    list_days_said,
+)
 from rlhf_core.demo.people import let_people_speak
 from rlhf_core.demo.rows import QUEUE_NAME, build_tables
 from rlhf_core.demo.world import NUM_DAYS, build_world
@@ -131,9 +137,10 @@ def clear_demo(db: Session, *, actor: Actor) -> Cleared:
     made = find_made(db)
     folders = find_folders(db, made)
     delete_made(db, made)
-    delete_world(db)
     if last is not None:
         _mark_days(db, last)
+    mark_days_dirty(db, list_days_said(db))  # real people may have rated it long after
+    delete_world(db)
     cleared = Cleared(counts, len(made.dataset_versions), len(made.model_versions), folders)
     record_event(
         db,

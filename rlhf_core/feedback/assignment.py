@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from rlhf_core.accounts.permissions import Actor, Permission, require
 from rlhf_core.feedback.raters import find_rater
 from rlhf_core.feedback.views import InteractionView, get_interaction
+from rlhf_core.store.queries.answers import is_whole
 from rlhf_core.store.tables import Feedback, Interaction
 
 WINDOW = 1_000
@@ -124,7 +125,7 @@ def _find_unrated(
     while True:
         window = (
             sa.select(Interaction.id)
-            .where(Interaction.id > start, Interaction.id <= end)
+            .where(Interaction.id > start, Interaction.id <= end, is_whole())
             .order_by(Interaction.id)
             .limit(WINDOW)
             .subquery()

@@ -23,6 +23,7 @@ from rlhf_core.feedback.comparison_changes import COMPARISON, read_content
 from rlhf_core.feedback.comparison_reasons import find_unsent_reason
 from rlhf_core.feedback.comparisons import MAX_SIDES, list_own
 from rlhf_core.feedback.raters import account_pseudonym, find_rater
+from rlhf_core.store.queries.answers import is_whole
 from rlhf_core.store.tables import Interaction, ReasoningStep
 from rlhf_core.vocabulary import Choice
 
@@ -341,7 +342,10 @@ def _count_comparisons(db: Session, ids: Sequence[uuid.UUID]) -> Counter[uuid.UU
 
 
 def _read_texts(db: Session, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
-    query = sa.select(Interaction.id, Interaction.completion).where(Interaction.id.in_(ids))
+    """The texts of those that have come to their end."""
+    query = sa.select(Interaction.id, Interaction.completion).where(
+        Interaction.id.in_(ids), is_whole()
+    )
     return {one: text.strip() for one, text in db.execute(query)}
 
 
@@ -354,8 +358,8 @@ def _choose(
 ) -> list[uuid.UUID] | None:
     """Those not compared yet, the least compared first; to a single one a compared one is added.
 
-    Of equal texts one counts, and one that the rater compared stands for all; empty ones are left
-    out: there is nothing to compare.
+    Of equal texts one counts, and one that the rater compared stands for all; empty and unfinished
+    ones are left out: there is nothing to compare.
     """
     by_text: dict[str, uuid.UUID] = {}
     for one in sorted(group, key=lambda one: (one not in mine, one)):

@@ -14,6 +14,15 @@ FINGERPRINT = "pseudonym_key_fingerprint"
 _PSEUDONYM = re.compile(r"u_[0-9a-f]{32}")
 
 
+ACCOUNT_USER = "account "
+"""How the ids of users begin that are accounts of the dashboard; nobody outside may use them."""
+
+
+def account_user(account_id: object) -> str:
+    """The id of an account as a user of the assistant: of it a pseudonym is made, as of others."""
+    return f"{ACCOUNT_USER}{account_id}"
+
+
 def make_pseudonym(user_id: str, key: bytes) -> str:
     """HMAC-SHA256 of the id, cut to 128 bits: `u_` and 32 hexadecimal digits.
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from rlhf_core.accounts.permissions import Actor, Permission, require
 from rlhf_core.feedback.raters import find_rater
 from rlhf_core.queues.slots import FEEDBACK, says_something
+from rlhf_core.store.queries.answers import is_whole
 from rlhf_core.store.queries.search import contains_text
 from rlhf_core.store.tables import FailureClusterMember, Interaction, ReasoningStep
 from rlhf_core.vocabulary import QueueSubject, RatingState
@@ -27,7 +28,8 @@ class QueueFilter:
 
     `text` is looked for in prompt and completion, whatever the case. `since` (in) and `until` (out)
     are about when it happened. `subject` says what counts as rated, and STEPS takes only what has
-    reasoning steps. `cluster_id` is a group of failures: only the answers in it.
+    reasoning steps. `cluster_id` is a group of failures: only the answers in it. An answer that is
+    still being written, or broke off, never matches.
     """
 
     subject: QueueSubject = QueueSubject.COMPLETIONS
@@ -103,7 +105,7 @@ def matching(where: QueueFilter) -> sa.Select[uuid.UUID]:
 
 
 def _conditions(where: QueueFilter) -> list[sa.ColumnElement[bool]]:
-    found: list[sa.ColumnElement[bool]] = []
+    found: list[sa.ColumnElement[bool]] = [is_whole()]
     for column, value in (
         (Interaction.source, where.source),
         (Interaction.model_name, where.model_name),

@@ -16,11 +16,8 @@ from rlhf_core.feedback.service import create_interaction
 from rlhf_core.store.queries.dirty_days import mark_days_of_feedback
 from rlhf_core.store.tables import Feedback, Interaction, ModelVersion, ServedLogEntry
 
-SOURCE = "chat"
 ENDPOINT = "chat"
 PRODUCTION_ARM = "production"
-ACCOUNT_USER = "account "
-"""How the ids of users begin that are accounts of the dashboard."""
 PARTIAL = {"is_partial": True}
 """What `Interaction.extra` says of an answer that has not come to its end."""
 

@@ -1,7 +1,7 @@
 """Answers of a policy over the inference process: `/chat` streams them, a JSON object a line.
 
-The first line names the version, then come pieces of the text, last how it ended. What goes wrong
-before the first piece is an HTTP error, afterwards a line with `error`.
+The first line names the version, then come pieces of the text (and signs of life), last how it
+ended. What goes wrong before the first line is an HTTP error, afterwards a line with `error`.
 """
 
 import asyncio
@@ -26,6 +26,9 @@ MAX_AT_ONCE = 4
 MAX_LOADING = 8
 """Requests that wait for a version to be loaded; more wait for these."""
 MAX_CHARS = 1_000_000
+SIGN_OF_LIFE_S = 5.0
+WAITING: dict[str, Any] = {"waiting": True}
+"""A line without meaning: others are answered before, and nobody must take that for the end."""
 
 Text = Annotated[str, Field(strict=True)]
 
@@ -91,7 +94,14 @@ class ChatService:
         policy.batches.submit(turn, put)
         try:
             yield _name(policy)
-            while (piece := await pieces.get()) is not None:
+            while True:
+                try:
+                    piece = await asyncio.wait_for(pieces.get(), SIGN_OF_LIFE_S)
+                except TimeoutError:
+                    yield WAITING
+                    continue
+                if piece is None:
+                    break
                 if isinstance(piece, Exception):
                     raise _failed(policy, piece)
                 yield {"piece": piece}
@@ -121,7 +131,9 @@ class ChatService:
             raise
         try:
             yield _name(policy)
-            for failure in await asyncio.gather(*ends):
+            while (await asyncio.wait(ends, timeout=SIGN_OF_LIFE_S))[1]:
+                yield WAITING
+            for failure in (end.result() for end in ends):
                 if failure is not None:
                     raise _failed(policy, failure)
             prompt = next((m.content for m in reversed(body.messages) if m.role == "user"), "")

@@ -44,7 +44,9 @@ def stream_policy(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if response.status_code != httpx.codes.OK:
             raise _read_refusal(response.status_code, response.read())
         for line in response.iter_lines():
-            yield _read_line(line)
+            found = _read_line(line)
+            if "waiting" not in found:
+                yield found
 
 
 def _options() -> dict[str, Any]:
@@ -72,7 +74,9 @@ def _translated() -> Iterator[None]:
 
 async def _read_lines(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
     async for line in response.aiter_lines():
-        yield _read_line(line)
+        found = _read_line(line)
+        if "waiting" not in found:
+            yield found
 
 
 def _read_line(line: str) -> dict[str, Any]:

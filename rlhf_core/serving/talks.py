@@ -2,35 +2,50 @@
 
 import uuid
 from dataclasses import dataclass
+from datetime import timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from rlhf_core.accounts.permissions import Actor, Permission, require
+from rlhf_core.clock import utcnow
 from rlhf_core.errors import InvalidInput
 from rlhf_core.feedback.drafts import InteractionDraft, Message
 from rlhf_core.feedback.raters import find_rater, outside_pseudonym
-from rlhf_core.serving.answers import SOURCE, begin_answer
+from rlhf_core.privacy.pseudonyms import account_user
+from rlhf_core.serving.answers import begin_answer
 from rlhf_core.store.tables import Feedback, Interaction
+from rlhf_core.vocabulary import CHAT_SOURCE
 
 MAX_TURNS = 200
+"""So many of a conversation are shown, the newest."""
+MAX_CONTEXT_CHARS = 12_000
+"""So much of a conversation goes to the model: some 3,000 tokens, to which small models answer
+within seconds. Sent whole, a long conversation would be refused from some turn on."""
+WRITTEN_WITHIN = timedelta(minutes=2)
+"""What has no text after so long has lost who wrote it; as long is waited for a piece."""
 
 
 @dataclass(frozen=True)
 class TalkTurn:
-    """What was asked and answered. `thumb` is one's own; `version` what answered."""
+    """What was asked and answered, the `number`-th of the conversation, from 0.
+
+    `thumb` and `correction` are one's own; `version` is what answered.
+    """
 
     interaction_id: uuid.UUID
+    number: int
     prompt: str
     completion: str
     version: str | None
     is_partial: bool
+    is_being_written: bool
     thumb: int | None
-    has_correction: bool
+    correction: str | None
 
 
 def list_turns(db: Session, chat_id: str, *, actor: Actor) -> list[TalkTurn]:
-    """The turns of one's own conversation, the oldest first; none of somebody else's."""
+    """The newest turns of one's own conversation, in order; none of somebody else's."""
     require(actor, Permission.RATE)
     rater_id = find_rater(db, actor=actor)
     mine = sa.and_(
@@ -42,30 +57,36 @@ def list_turns(db: Session, chat_id: str, *, actor: Actor) -> list[TalkTurn]:
     )
     rows = db.execute(
         sa.select(
-            Interaction.id, Interaction.prompt, Interaction.completion, Interaction.model_name,
-            Interaction.extra, Feedback.thumb, Feedback.correction,
+            Interaction.id, Interaction.turn, Interaction.prompt, Interaction.completion,
+            Interaction.model_name, Interaction.extra, Interaction.created_at,
+            Feedback.thumb, Feedback.correction,
         )
         .outerjoin(Feedback, mine)
         .where(
-            Interaction.source == SOURCE,
+            Interaction.source == CHAT_SOURCE,
             Interaction.chat_id == chat_id,
             Interaction.user_pseudonym == outside_pseudonym(db, _user_of(actor)),
         )
-        .order_by(Interaction.id)
+        .order_by(Interaction.id.desc())
         .limit(MAX_TURNS)
     )  # fmt: skip
-    return [
+    young = utcnow() - WRITTEN_WITHIN
+    turns = [
         TalkTurn(
             interaction_id=row.id,
+            number=row.turn or 0,
             prompt=row.prompt,
             completion=row.completion,
             version=row.model_name,
-            is_partial=bool((row.extra or {}).get("is_partial")),
+            is_partial=(is_partial := bool((row.extra or {}).get("is_partial"))),
+            # The text is stored at the end, whichever it is.
+            is_being_written=is_partial and not row.completion and row.created_at > young,
             thumb=row.thumb,
-            has_correction=row.correction is not None,
+            correction=row.correction,
         )
         for row in rows
     ]
+    return turns[::-1]
 
 
 def begin_turn(
@@ -87,11 +108,11 @@ def begin_turn(
         raise InvalidInput("The message is empty: write what you want to ask.", field="prompt")
     message_id = uuid.uuid4().hex
     draft = InteractionDraft(
-        source=SOURCE,
+        source=CHAT_SOURCE,
         external_id=message_id,
         chat_id=chat_id,
         message_id=message_id,
-        turn=len(before),
+        turn=before[-1].number + 1 if before else 0,
         user=_user_of(actor),
         context=[Message(role=role, content=text) for role, text in messages_of(before)] or None,
         prompt=prompt,
@@ -102,14 +123,23 @@ def begin_turn(
 
 
 def messages_of(turns: list[TalkTurn]) -> list[tuple[str, str]]:
-    """What the model is told of the conversation so far: (role, content)."""
+    """What the model is told of the conversation so far: (role, content).
+
+    The oldest turns go where there is more than `MAX_CONTEXT_CHARS`.
+    """
+    answered = [turn for turn in turns if turn.completion]
+    room, first = MAX_CONTEXT_CHARS, len(answered)
+    while first:
+        room -= len(answered[first - 1].prompt) + len(answered[first - 1].completion)
+        if room < 0:
+            break
+        first -= 1
     return [
         message
-        for turn in turns
-        if turn.completion
+        for turn in answered[first:]
         for message in (("user", turn.prompt), ("assistant", turn.completion))
     ]
 
 
 def _user_of(actor: Actor) -> str:
-    return f"account {actor.account_id or actor.name}"
+    return account_user(actor.account_id or actor.name)

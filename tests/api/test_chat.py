@@ -13,15 +13,16 @@ from starlette.testclient import TestClient
 from rlhf_core.accounts.permissions import Permission
 from rlhf_core.config import get_settings
 from rlhf_core.registry.views import ModelVersionView
-from rlhf_core.serving import batches
+from rlhf_core.serving import batches, chat
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Feedback, Interaction, ServedLogEntry
 from rlhf_core.vocabulary import RaterKind
 from tests.core.policies.tiny_policies import make_policy
 from tests.core.serving.policies import promote_policy, register_policy
 from tests.core.serving.server import loaded_stub, serve
+from tests.databases import only_sqlite
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = only_sqlite
 
 URL = "/api/v1/chat/completions"
 Ask = Callable[..., Any]
@@ -124,6 +125,15 @@ def test_best_of_several_is_what_the_reward_model_likes_best(inference: None, as
     assert best["choices"][0]["message"]["content"] == max(texts, key=len)
     used = [answer["usage"]["completion_tokens"] for answer in answers]
     assert best["usage"]["completion_tokens"] == sum(used)
+
+
+def test_signs_of_life_are_no_part_of_the_answer(
+    inference: None, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ask().json()["choices"]
+    monkeypatch.setattr(chat, "SIGN_OF_LIFE_S", 1e-6)
+    assert ask().json()["choices"] == whole
+    assert ask(best_of=2).json()["choices"][0]["finish_reason"]
 
 
 def test_version_is_named_and_another_one_answers(

@@ -9,9 +9,9 @@ from starlette.testclient import TestClient
 from rlhf_core.accounts.permissions import Permission
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Comparison, Feedback, Rater
+from tests.databases import only_sqlite
 
 PROMPT = "add milk to my list"
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_comparison_is_stored_then_edited_with_the_sides_swapped(
     assert "kim" not in rater.pseudonym
 
 
-@on_sqlite
+@only_sqlite
 def test_repeated_request_with_a_key_stores_one(
     client: TestClient, store: Store, writer_headers: dict[str, str], pair: dict[str, Any]
 ) -> None:
@@ -56,7 +56,7 @@ def test_repeated_request_with_a_key_stores_one(
         assert db.scalar(sa.select(sa.func.count()).select_from(Comparison)) == 1
 
 
-@on_sqlite
+@only_sqlite
 def test_wrong_comparisons_are_refused_with_a_sentence(
     client: TestClient, writer_headers: dict[str, str], pair: dict[str, Any]
 ) -> None:
@@ -76,7 +76,7 @@ def test_wrong_comparisons_are_refused_with_a_sentence(
         assert word in response.json()["error"]["message"]
 
 
-@on_sqlite
+@only_sqlite
 def test_rater_of_its_own_needs_no_more_than_to_rate(
     client: TestClient,
     writer_headers: dict[str, str],

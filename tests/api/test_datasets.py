@@ -11,6 +11,7 @@ from rlhf_core.dataset.export import export_version
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import DatasetFormat, DatasetPurpose, Split
 from tests.core.dataset.frozen import fill, freeze
+from tests.databases import only_sqlite
 
 Bearer = Callable[..., dict[str, str]]
 
@@ -29,7 +30,7 @@ def test_list_holds_versions_with_their_cards(
 
 
 @pytest.mark.parametrize("format", DatasetFormat)
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_export_gives_the_bytes_of_the_version(
     client: TestClient, store: Store, writer_headers: dict[str, str], format: DatasetFormat
 ) -> None:
@@ -48,7 +49,7 @@ def test_export_gives_the_bytes_of_the_version(
         assert response.headers["content-disposition"].startswith("attachment;")
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_what_is_not_there_is_said(
     client: TestClient, store: Store, writer_headers: dict[str, str], bearer: Bearer
 ) -> None:

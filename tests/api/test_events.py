@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
-import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
 
@@ -13,6 +12,7 @@ from rlhf_core.privacy.consent import opt_out
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Event, RollupDirtyDay
 from tests.builders import make_interaction
+from tests.databases import only_sqlite
 
 AT = "2026-03-01T23:59:59.999999"
 
@@ -83,7 +83,7 @@ def test_one_bad_event_stores_none_of_the_batch(
     assert read(store) == []
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_a_batch_holds_up_to_a_thousand(
     client: TestClient, store: Store, writer_headers: dict[str, str]
 ) -> None:
@@ -93,7 +93,7 @@ def test_a_batch_holds_up_to_a_thousand(
     assert send(client, writer_headers, *many[1:]).json()["num_stored"] == 1_000
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_what_a_user_does_who_opted_out_is_not_stored(
     client: TestClient, store: Store, writer_headers: dict[str, str]
 ) -> None:
@@ -103,7 +103,7 @@ def test_what_a_user_does_who_opted_out_is_not_stored(
     assert answer.json() == {"num_stored": 2, "num_known": 0, "num_left_out": 1}
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_events_need_the_scope_to_write(
     client: TestClient, bearer: Callable[..., dict[str, str]]
 ) -> None:

@@ -1,6 +1,5 @@
 import html.parser
 
-import pytest
 import schemathesis
 from fastapi import FastAPI
 from hypothesis import HealthCheck, Phase, given, settings
@@ -12,12 +11,13 @@ from rlhf_core.api.app import close_api, create_api
 from rlhf_core.api.auth import token_actors
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import Role
+from tests.databases import only_sqlite
 
 CHAT = "/v1/chat/completions"
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = only_sqlite
 
 few = settings(
-    max_examples=25,
+    max_examples=15,
     deadline=None,
     derandomize=True,
     database=None,

@@ -1,7 +1,6 @@
 import uuid
 from typing import Any
 
-import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
 
@@ -12,8 +11,7 @@ from rlhf_core.store.tables import Comparison, Feedback, RatingAssignment
 from rlhf_core.vocabulary import AssignmentState, QueueSubject
 from tests.builders import make_interaction
 from tests.core.feedback.pairs import make_completions
-
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+from tests.databases import only_sqlite
 
 
 def make_queue(store: Store, **fields: Any) -> uuid.UUID:
@@ -56,7 +54,7 @@ def test_a_program_works_through_a_queue(
         assert set(db.scalars(sa.select(RatingAssignment.state))) == {AssignmentState.DONE}
 
 
-@on_sqlite
+@only_sqlite
 def test_steps_are_done_with_the_last_label_and_a_pair_with_its_comparison(
     client: TestClient, store: Store, writer_headers: dict[str, str]
 ) -> None:
@@ -86,7 +84,7 @@ def test_steps_are_done_with_the_last_label_and_a_pair_with_its_comparison(
         assert list(db.scalars(sa.select(Comparison.queue_id))) == [queue]
 
 
-@on_sqlite
+@only_sqlite
 def test_feedback_for_another_is_not_of_a_queue_and_an_unknown_queue_stores_nothing(
     client: TestClient, store: Store, writer_headers: dict[str, str]
 ) -> None:
@@ -105,3 +103,17 @@ def test_feedback_for_another_is_not_of_a_queue_and_an_unknown_queue_stores_noth
     assert unknown.status_code == 404
     with store.reading() as db:
         assert db.scalar(sa.select(sa.func.count()).select_from(Feedback)) == 0
+
+
+@only_sqlite
+def test_a_comparison_that_its_queue_cannot_count_is_stored(
+    client: TestClient, store: Store, writer_headers: dict[str, str]
+) -> None:
+    with store.writing() as db:
+        left, right = make_completions(db)[:2]
+    queue = make_queue(store, interaction_ids=[left])
+    said = {"left_id": str(left), "right_id": str(right), "choice": "left"}
+    stored = post(client, writer_headers, "comparisons", {**said, "queue_id": str(queue)})
+    assert stored["is_done"] is False
+    with store.reading() as db:
+        assert db.scalar(sa.select(sa.func.count()).select_from(Comparison)) == 1

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 from rlhf_core.accounts.permissions import Permission
 from rlhf_core.api.app import close_api, create_api, is_open, permission_of
 from rlhf_core.store.engine import Store
+from tests.databases import only_sqlite
 
 OPEN = "open"
 TABLE = {
@@ -74,7 +75,7 @@ def test_a_route_without_permission_is_refused_at_the_start(api: FastAPI) -> Non
 
 
 @pytest.mark.parametrize(("method", "path"), GUARDED)
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_without_credentials_every_route_is_denied(
     client: TestClient, method: str, path: str
 ) -> None:
@@ -94,7 +95,7 @@ def test_without_credentials_every_route_is_denied(
 
 
 @pytest.mark.parametrize(("route", "permission"), NEED)
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_without_the_scope_every_route_is_denied(
     client: TestClient,
     bearer: Callable[..., dict[str, str]],
@@ -109,13 +110,13 @@ def test_without_the_scope_every_route_is_denied(
 
 
 @pytest.mark.parametrize("verb", ["PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_verbs_that_no_route_has_are_refused(client: TestClient, store: Store, verb: str) -> None:
     for path in ("/api/v1/feedback", "/api/health", "/api/", "/api/none"):
         assert client.request(verb, path).status_code in (401, 404, 405)
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_summary_inside_the_recent_route_needs_its_own_permission(
     client: TestClient, bearer: Callable[..., dict[str, str]]
 ) -> None:
@@ -124,6 +125,6 @@ def test_summary_inside_the_recent_route_needs_its_own_permission(
     assert client.get("/api/feedback?type=summary", headers=headers).status_code == 403
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_health_is_open_and_says_nothing_more(client: TestClient) -> None:
     assert client.get("/api/health").json() == {"status": "ok"}

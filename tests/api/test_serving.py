@@ -13,11 +13,12 @@ from starlette.testclient import TestClient
 
 from rlhf_core.config import get_settings
 from rlhf_core.store.engine import Store
+from tests.databases import only_sqlite
 
 VERSION_ID = str(uuid.uuid4())
 CANDIDATES = ["short", {"text": "a longer answer", "id": "b"}, "middle one"]
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = only_sqlite
 
 
 class LongestFirst(BaseHTTPRequestHandler):

@@ -20,10 +20,11 @@ from rlhf_core.api.sign_in import FAILURES_ALLOWED, Throttle, safe_path
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import Role
 from tests.api.conftest import ORIGIN
+from tests.databases import only_sqlite
 
 PASSWORD = "correct horse battery"
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = only_sqlite
 
 
 @pytest.mark.parametrize("path", ["/", "/rate", "/_stcore/", "/media/x.png", "/app/static/x.js"])

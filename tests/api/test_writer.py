@@ -2,7 +2,6 @@ import asyncio
 import threading
 import uuid
 
-import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
@@ -10,6 +9,7 @@ from rlhf_core.api.writer import MAX_TOGETHER, Writer
 from rlhf_core.errors import NotFound, Unavailable
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import StoreFact
+from tests.databases import only_sqlite
 
 
 def add(name: str) -> "sa.Executable":
@@ -74,7 +74,7 @@ def test_one_that_fails_takes_nothing_of_the_others_with_it(store: Store) -> Non
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_more_than_a_batch_all_arrive_in_order(store: Store) -> None:
     async def scenario() -> None:
         writer = Writer(store)
@@ -96,7 +96,7 @@ def test_more_than_a_batch_all_arrive_in_order(store: Store) -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_database_that_is_gone_is_reported_to_each_who_waits(store: Store) -> None:
     async def scenario() -> None:
         writer = Writer(store)

@@ -112,7 +112,7 @@ def test_chart_and_its_table_can_be_taken_away(browser: Browser, server: LiveSer
     assert len(lines) == 31
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.slow), "dark"])
 def test_overview_is_accessible_and_fits_a_phone(
     browser: Browser, server: LiveServer, scheme: str
 ) -> None:

@@ -47,7 +47,7 @@ def check(page: Page) -> None:
 
 
 @pytest.mark.usefixtures("_judged")
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.slow), "dark"])
 def test_raters_and_disputes_are_readable_and_fit_a_phone(
     open_as: OpenAs, live_server: LiveServer, scheme: Any
 ) -> None:

@@ -39,7 +39,11 @@ def client(
     with server.store.writing() as db:
         promote_policy(db, folder)
         secret = tokens.create_api_token(
-            db, actor=SYSTEM, account_name="admin", name="chat", scopes=[Permission.SCORE]
+            db,
+            actor=SYSTEM,
+            account_name="admin",
+            name="chat",
+            scopes=[Permission.SCORE, Permission.WRITE_INTERACTIONS],
         )
     with openai.OpenAI(base_url=f"{server.url}/api/v1", api_key=secret, max_retries=0) as found:
         yield found
@@ -84,7 +88,7 @@ def test_client_streams_breaks_off_and_outlives_a_killed_process(
 
     before = len(stored())
     stream = client.chat.completions.create(**fixed, stream=True)  # type: ignore[call-overload]
-    next(iter(stream))
+    next(chunk for chunk in stream if chunk.choices[0].delta.content)
     stream.close()
     wait_for(lambda: len(stored()) == before + 1)
     completion, _ = stored()[-1]

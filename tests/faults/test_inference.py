@@ -19,6 +19,7 @@ from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import ServedLogEntry
 from tests.core.serving.test_client import free_port
 from tests.core.serving.world import BAD, GOOD, PROMPT, promote_reward_model
+from tests.databases import only_sqlite, postgres_is_slow
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
@@ -67,7 +68,7 @@ def wait_for(what: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_killed_process_means_the_original_order_and_its_successor_serves(
     store: Store, start: Start
 ) -> None:
@@ -88,6 +89,7 @@ def test_killed_process_means_the_original_order_and_its_successor_serves(
         assert (again.ranking, again.is_fallback, again.version) == ((1, 0), False, "reward v1")
 
 
+@postgres_is_slow
 def test_promotion_is_followed_under_load_and_no_request_is_dropped(
     store: Store, start: Start
 ) -> None:
@@ -127,7 +129,7 @@ def test_promotion_is_followed_under_load_and_no_request_is_dropped(
     assert noted == len(seen), "each answer is in the log, also the last before the end"
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_process_ends_with_its_parent(start: Start) -> None:
     process = start()
     assert process.stdin is not None
@@ -135,7 +137,7 @@ def test_process_ends_with_its_parent(start: Start) -> None:
     assert process.wait(timeout=PATIENCE_S) == 0
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_second_process_on_the_port_says_so_and_ends(start: Start) -> None:
     start()
     second = subprocess.run(

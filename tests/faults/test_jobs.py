@@ -13,6 +13,7 @@ from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import JobState, Resource
 from tests.core.jobs.conftest import world
 from tests.core.jobs.world import World, is_alive, until
+from tests.databases import postgres_is_slow
 
 __all__ = ["world"]
 
@@ -50,6 +51,7 @@ def test_another_worker_takes_over_from_a_killed_one(
     assert (done.state, done.attempt, done.executor_id) == (JobState.SUCCEEDED, 2, "b:cpu")
 
 
+@postgres_is_slow
 def test_stopped_worker_gives_its_run_back_and_the_next_goes_on(world: World) -> None:
     worker = world.start_worker()
     job_id = world.enqueue(first_attempt_s=600, then_s=0.1)
@@ -68,6 +70,7 @@ def test_stopped_worker_gives_its_run_back_and_the_next_goes_on(world: World) ->
     assert world.starts_of(job_id) == [1, 2]
 
 
+@postgres_is_slow
 def test_worker_ends_with_its_parent_and_leaves_no_orphan(world: World) -> None:
     worker = world.start_worker()
     job_id = world.enqueue(first_attempt_s=600, spawn=True)
@@ -79,6 +82,7 @@ def test_worker_ends_with_its_parent_and_leaves_no_orphan(world: World) -> None:
     assert world.job(job_id).state is JobState.QUEUED
 
 
+@postgres_is_slow
 def test_canceling_the_run_of_a_dead_worker_needs_no_worker(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,11 +21,11 @@ from tests.core.jobs.conftest import base, reward_rules, world
 from tests.core.jobs.trained import add_ratings
 from tests.core.jobs.trained_policies import QUICK, add_prompts, enqueue_policy
 from tests.core.jobs.world import World, is_alive, until
+from tests.databases import only_sqlite
 
 __all__ = ["base", "reward_rules", "world"]
 
 ENDLESS = {**QUICK, "updates": 100_000}
-only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 SLEEPY = "sleepy=tests.core.jobs.reward_rules:sleep_long"
 
 
@@ -142,6 +142,7 @@ def test_run_that_listens_to_nobody_is_gone_five_seconds_after_its_cancel(
     assert world.wait_for(job_id).state is JobState.CANCELED
 
 
+@pytest.mark.slow
 @only_sqlite
 def test_killed_trainer_is_a_failure_with_a_reason_and_a_retry_goes_on(
     world: World, base: Path

@@ -14,6 +14,7 @@ from rlhf_core.vocabulary import JobState
 from tests.core.jobs.conftest import base, reward_rules, world
 from tests.core.jobs.trained_policies import QUICK, add_prompts, enqueue_policy
 from tests.core.jobs.world import World, until
+from tests.databases import only_sqlite
 from tests.faults.test_policy_runs import ENDLESS, Tree, wait_for_resume, wait_for_update
 
 __all__ = ["base", "reward_rules", "world"]
@@ -21,7 +22,7 @@ __all__ = ["base", "reward_rules", "world"]
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.usefixtures("reward_rules"),
-    pytest.mark.parametrize("database_url", ["sqlite"], indirect=True),
+    only_sqlite,
 ]
 
 

@@ -15,6 +15,7 @@ from rlhf_core.vocabulary import JobKind, JobState
 from tests.core.jobs.conftest import world
 from tests.core.jobs.trained import add_ratings
 from tests.core.jobs.world import World, until
+from tests.databases import only_sqlite
 from tests.learning.tiny_models import make_bert
 
 __all__ = ["world"]
@@ -43,7 +44,7 @@ def weights_of(world: World, model: str) -> bytes:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_killed_training_ends_with_the_model_of_one_that_was_not(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

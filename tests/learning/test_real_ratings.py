@@ -23,13 +23,14 @@ from rlhf_core.rewards.examination import examine
 from rlhf_core.store.engine import Store
 from rlhf_core.training import NoOpTracker
 from rlhf_core.vocabulary import ImportFormat
+from tests.databases import only_sqlite
 
 MAPPING = Path(__file__).resolve().parents[1] / "mappings" / "cohere_hf.json"
 SHORT_CHARS = 1_000
 """Of prompt and completion together: a third of the rows, embedded in seconds."""
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_imported_ratings_give_the_means_of_the_files(store: Store, shared_data: Path) -> None:
     folder = shared_data / "cohere_hf"
     import_file(

@@ -1,5 +1,6 @@
 """Talking to a promoted policy in the dashboard, through a real inference application."""
 
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import pytest
 import sqlalchemy as sa
 from streamlit.testing.v1 import AppTest
 
+from pages._ui import chat_turns
 from rlhf_core.accounts.permissions import Actor
 from rlhf_core.config import SOURCE_ROOT, get_settings
+from rlhf_core.serving.talks import begin_turn
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Feedback, Interaction, ServedLogEntry
 from rlhf_core.vocabulary import Role
@@ -100,5 +103,43 @@ def test_lost_process_is_a_sentence_and_nothing_is_half_stored(
     page.chat_input[0].set_value("a b c").run()
     assert not page.exception
     assert "does not run" in page.error[0].value
+    assert page.button(key="again_now").label == "Ask again"
     with store.reading() as db:
         assert db.scalar(sa.select(sa.func.count()).select_from(Interaction)) == 0
+
+
+def test_a_correction_is_shown_to_be_changed_and_the_same_text_is_none(
+    store: Store, sign_in_as: SignIn, inference: None
+) -> None:
+    actor = sign_in_as(Role.RATER)
+    with store.writing() as db:
+        turn = begin_turn(
+            db, "c", "Why?", actor=actor, before=[], version="v1", version_id=uuid.uuid4()
+        )
+        db.execute(sa.update(Interaction).values(completion="Bec", extra=None))
+    page = open_chat(chat="c")
+    box, save = f"correction_{turn.hex}", f"save_{turn.hex}"
+    page.button(key=save).click().run()
+    with store.reading() as db:
+        assert db.scalar(sa.select(sa.func.count()).select_from(Feedback)) == 0
+    page.text_area(key=box).set_value("Because.").run()
+    page.button(key=save).click().run()
+    assert open_chat(chat="c").text_area(key=box).value == "Because."
+
+
+def test_an_answer_that_reached_the_limit_is_said_to_be_cut_off(
+    store: Store, sign_in_as: SignIn, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign_in_as(Role.RATER)
+    with store.writing() as db:
+        promote_policy(db, folder)
+    begin = {"version": "assistant v1", "version_id": str(uuid.uuid4())}
+
+    def stream(body: object) -> Iterator[dict[str, str]]:
+        yield from (begin, {"piece": "Bec"}, {"finish_reason": "length"})
+
+    monkeypatch.setattr(chat_turns, "stream_policy", stream)
+    page = open_chat()
+    page.chat_input[0].set_value("Why?").run()
+    assert texts(page) == ["Why?", "Bec"]
+    assert ["cut off" in toast.value for toast in page.toast] == [True]

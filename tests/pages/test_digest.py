@@ -16,10 +16,11 @@ from rlhf_core.analytics.rollups import mark_everything
 from rlhf_core.config import SOURCE_ROOT
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import RaterKind, Role
+from tests.databases import only_sqlite
 from tests.learning.rated import add_feedback, add_interaction, add_rater
 
 PAGE = SOURCE_ROOT / "pages" / "analyse" / "digest.py"
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = only_sqlite
 EVIL = "<img src=x> ![a](http://evil.example)"
 
 

@@ -7,7 +7,10 @@ import pytest
 from sqlalchemy.orm import Session
 from streamlit.testing.v1 import AppTest
 
+from pages._ui.model_trend_parts import bounds_of
 from rlhf_core.accounts.permissions import SYSTEM, Actor
+from rlhf_core.analytics import funnels
+from rlhf_core.analytics.rollups import refresh_rollups
 from rlhf_core.clock import utcnow
 from rlhf_core.config import SOURCE_ROOT
 from rlhf_core.feedback.drafts import InteractionDraft, StepDraft
@@ -109,8 +112,32 @@ def test_engagement_shows_sessions_funnel_and_what_a_model_changes(
     ]  # fmt: skip
 
 
+def test_a_funnel_of_the_most_frequent_paths_says_of_how_many_sessions_it_is(
+    store: Store, sign_in_as: SignIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(funnels, "MAX_PATHS", 1)
+    with store.writing() as db:
+        for key, names in (("a", "xy"), ("b", "xy"), ("c", "xyx")):
+            drafts = [
+                EventDraft(name=name, external_id=f"{key}{place}", session_key=key,
+                           occurred_at=utcnow() - timedelta(seconds=9 - place))
+                for place, name in enumerate(names)
+            ]  # fmt: skip
+            submit_events(db, drafts, actor=SYSTEM)
+        refresh_rollups(db)
+    sign_in_as(Role.ANALYST)
+    assert "Of the 2 sessions on the 1 most frequent paths: 66.7% of 3" in texts(
+        open_page("engagement")
+    )
+
+
 def test_pages_of_analysis_are_not_for_raters(store: Store, sign_in_as: SignIn) -> None:
     sign_in_as(Role.RATER)
     page = AppTest.from_file(str(SOURCE_ROOT / "app.py"), default_timeout=30).run()
     with pytest.raises(ValueError, match="steps"):
         page.switch_page("pages/analyse/steps.py").run()
+
+
+def test_a_correlation_may_lie_below_nought() -> None:
+    assert bounds_of("spearman") == (-1, 1)
+    assert bounds_of("auc") == (0, 1)

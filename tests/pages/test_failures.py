@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.orm import Session
 from streamlit.testing.v1 import AppTest
 
@@ -17,6 +18,7 @@ from rlhf_core.clock import new_id
 from rlhf_core.config import SOURCE_ROOT
 from rlhf_core.jobs.service import list_jobs
 from rlhf_core.store.engine import Store
+from rlhf_core.store.tables import Account
 from rlhf_core.vocabulary import JobKind, RaterKind, Role, Verdict
 from tests.builders import make_feedback, make_interaction
 from tests.core.analytics.kept_groups import keep_group
@@ -153,3 +155,23 @@ def test_the_sentence_on_approval_says_no_more_than_is_known(store: Store) -> No
     assert "rest" not in say(rest=None, difference=None)
     assert "which chance may explain" in say(difference=Interval(-0.1, -0.3, 0.1), is_worse=False)
     assert "no worse than the rest" in say(difference=Interval(0.1, -0.1, 0.3), is_worse=False)
+
+
+def test_an_address_names_no_step_that_cannot_be() -> None:
+    for said, expected in (("99999999999999999999", None), ("-1", None), ("999", 999)):
+        assert read_choice({"row_position": said}).position == expected
+
+
+def test_a_search_is_refused_to_who_lost_the_permission(store: Store, sign_in_as: SignIn) -> None:
+    actor = sign_in_as(Role.TRAINER)
+    with store.writing() as db:
+        say_bad(db, 2)
+    page = open_page("analyse/failures")
+    with store.writing() as db:
+        db.execute(
+            sa.update(Account).where(Account.id == actor.account_id).values(role=Role.ANALYST)
+        )
+    page.button(key="failure_search_start").click().run()
+    assert not page.exception
+    with store.reading() as db:
+        assert list_jobs(db, kind=JobKind.CLUSTER_FAILURES) == []

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 import streamlit as st
 from sqlalchemy.orm import Session
 from streamlit.testing.v1 import AppTest
@@ -23,6 +24,7 @@ from rlhf_core.analytics.overview import DayFigures
 from rlhf_core.clock import utcnow
 from rlhf_core.config import SOURCE_ROOT
 from rlhf_core.store.engine import Store
+from rlhf_core.store.tables import RollupDirtyDay
 from rlhf_core.vocabulary import RaterKind, Role
 from tests.builders import make_actor, make_feedback, make_interaction
 
@@ -134,9 +136,30 @@ def test_all_alike_one_row_and_no_verdict_show_no_nan(store: Store, sign_in_as: 
         with store.writing() as db:
             rate(db, 5)
             rate(db, 5)
+            db.execute(sa.update(RollupDirtyDay).values(marked_at=utcnow() - timedelta(minutes=1)))
         st.cache_resource.clear()  # it is read again after a while
         page = open_app()
     assert metrics(page)["Approval"] == "100.0 %"
+
+
+def test_a_day_under_way_is_counted_again_after_ten_seconds(
+    store: Store, sign_in_as: SignIn
+) -> None:
+    sign_in_as(Role.ANALYST)
+
+    def rate_and_look(rating: int, *, seconds_ago: int, days_ago: int = 0) -> str:
+        moment = utcnow() - timedelta(seconds=seconds_ago)
+        with store.writing() as db:
+            rate(db, rating, days_ago=days_ago)
+            db.execute(sa.update(RollupDirtyDay).values(marked_at=moment))
+        st.cache_data.clear()
+        st.cache_resource.clear()
+        return metrics(open_app())["Feedback"]
+
+    assert rate_and_look(5, seconds_ago=0) == "1"  # a new day
+    assert rate_and_look(4, seconds_ago=0) == "1"
+    assert rate_and_look(4, seconds_ago=20) == "3"
+    assert rate_and_look(4, seconds_ago=0, days_ago=1) == "4"
 
 
 def test_an_empty_period_leads_to_the_whole_time(store: Store, sign_in_as: SignIn) -> None:

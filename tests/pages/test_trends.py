@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from pages._ui.trend_parts import choose_grain, days_of_point
 from rlhf_core.accounts.permissions import Actor
-from rlhf_core.analytics.filters import today
+from rlhf_core.analytics.filters import Filters, today
 from rlhf_core.analytics.trends import Grain, Split
 from rlhf_core.config import SOURCE_ROOT
 from rlhf_core.store.engine import Store
@@ -104,8 +104,24 @@ def test_hours_are_offered_of_short_periods_only(store: Store, sign_in_as: SignI
     assert page.segmented_control(key="trend_grain").value is Grain.DAY
 
 
+@pytest.mark.parametrize("path", ["overview", "trends"])
+def test_the_whole_time_of_a_day_old_world_is_shown_by_day(
+    store: Store, sign_in_as: SignIn, path: str
+) -> None:
+    sign_in_as(Role.ANALYST)
+    with store.writing() as db:
+        rate(db, 5)
+    page = AppTest.from_file(str(SOURCE_ROOT / "app.py"), default_timeout=60).run()
+    page.query_params["period"] = "all"
+    page.switch_page(f"pages/analyse/{path}.py").run()
+    assert not page.exception
+    assert not page.error
+    assert any("by day" in chart.proto.alt for chart in page.get("plotly_chart"))
+
+
 def test_grain_suits_the_period() -> None:
-    grains = [choose_grain(num_days) for num_days in (1, 7, 120, 365, 3650)]
+    begun = Filters(since=date(2016, 1, 1))
+    grains = [choose_grain(begun, num_days) for num_days in (1, 7, 120, 365, 3650)]
     assert grains == [Grain.HOUR, Grain.DAY, Grain.DAY, Grain.WEEK, Grain.MONTH]
     assert days_of_point(date(2024, 2, 1), Grain.MONTH) == (date(2024, 2, 1), date(2024, 2, 29))
     assert days_of_point(date(2026, 11, 16), Grain.WEEK)[1] == date(2026, 11, 22)

@@ -20,8 +20,10 @@ from rlhf_core.api.openai import REFUSALS, ChatIn, OpenAiRoute, describe
 from rlhf_core.clock import new_id
 from rlhf_core.errors import InvalidInput, RlhfError, Unavailable
 from rlhf_core.feedback.drafts import InteractionDraft, Message
-from rlhf_core.serving.answers import ACCOUNT_USER, SOURCE, Served, begin_answer, finish_answer
+from rlhf_core.privacy.pseudonyms import ACCOUNT_USER
+from rlhf_core.serving.answers import Served, begin_answer, finish_answer
 from rlhf_core.serving.chat_client import ask_policy
+from rlhf_core.vocabulary import CHAT_SOURCE
 
 router = APIRouter(responses=REFUSALS, route_class=OpenAiRoute)
 
@@ -84,7 +86,7 @@ class Answer:
         *before, last = self.asked.messages
         context = [Message(role=one.role, content=one.as_text()) for one in before]
         return InteractionDraft(
-            source=SOURCE,
+            source=CHAT_SOURCE,
             external_id=self.id,
             chat_id=self.asked.chat_id or self.id,
             message_id=self.id,

@@ -1,5 +1,6 @@
 """Storing comparisons of two completions, and what end users allow."""
 
+import uuid
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -10,6 +11,7 @@ from rlhf_core.accounts.permissions import Actor, Permission
 from rlhf_core.api.auth import needs
 from rlhf_core.api.idempotency import Answer, KeyHeader, answer_once, respond
 from rlhf_core.api.schemas import REFUSALS, ComparisonIn, ComparisonOut, OptOutIn, OptOutOut
+from rlhf_core.errors import InvalidInput
 from rlhf_core.feedback.comparisons import submit_comparison
 from rlhf_core.feedback.raters import lock_own_rater
 from rlhf_core.privacy.consent import opt_in, opt_out
@@ -40,7 +42,8 @@ async def post_comparison(
     One row a rater, pair and occasion, whichever side is left: a second one edits the first.
     `rater` (an id of your own, kept as a pseudonym) needs the permission to write interactions;
     without it the token's account is the rater. Shuffle the sides that you show: P(left wins) is
-    checked for position bias. `queue_id` counts the pair as judged in that queue.
+    checked for position bias. `queue_id` counts the pair as judged in that queue; a
+    comparison that the queue cannot count is stored all the same.
     """
 
     def work(db: Session) -> Answer:
@@ -57,13 +60,7 @@ async def post_comparison(
             "was_created": stored.was_created,
         }
         if draft.queue_id is not None:
-            body["is_done"] = finish_claim(
-                db,
-                actor=actor,
-                queue_id=draft.queue_id,
-                interaction_id=draft.left_id,
-                other_interaction_id=draft.right_id,
-            )
+            body["is_done"] = _finish(db, draft, draft.queue_id, actor)
         return Answer(201 if stored.was_created else 200, body)
 
     return respond(
@@ -76,6 +73,20 @@ async def post_comparison(
             body=draft,
         )
     )
+
+
+def _finish(db: Session, draft: ComparisonIn, queue_id: uuid.UUID, actor: Actor) -> bool:
+    """Whether the queue counts the pair as judged: not where it is of other things."""
+    try:
+        return finish_claim(
+            db,
+            actor=actor,
+            queue_id=queue_id,
+            interaction_id=draft.left_id,
+            other_interaction_id=draft.right_id,
+        )
+    except InvalidInput:
+        return False
 
 
 @router.post("/v1/opt-outs", response_model=OptOutOut, summary="Opt a user of yours out, or in")

@@ -33,6 +33,7 @@ from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import RaterKind
 
 router = APIRouter(responses=REFUSALS)
+MAX_COUNT_S = 2.0
 
 FEEDBACK_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"model": FeedbackOut, "description": "Stored; the rater's earlier row was changed"},
@@ -247,7 +248,7 @@ def _list_recent(actor: Actor, limit: int) -> dict[str, Any]:
 
 
 def _summarize(actor: Actor) -> dict[str, Any]:
-    with reading_fresh(get_store()) as db:
+    with reading_fresh(get_store(), max_s=MAX_COUNT_S) as db:
         summaries = summarize_by_action_type(db, actor=actor)
     return {
         "summary": [

@@ -11,6 +11,7 @@ from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import Choice, QueueSubject
 from tests.builders import make_actor, make_feedback, make_interaction
 from tests.core.dataset.world import add_rater, vote
+from tests.databases import only_sqlite
 
 SAID = [(5, 4, 4), (1, 2, None), (3, 3, 5), (4, None, None), (2, 2, 1)]
 
@@ -100,7 +101,7 @@ def test_comparisons_agree_whichever_side_was_left_and_by_model(store: Store) ->
         assert values_of(within[1]) == (1.0, None, 1.0)
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_who_stands_with_both_ways_round_of_a_pair_counts_once(store: Store) -> None:
     with store.writing() as db:
         left, right = (make_interaction(db, prompt="1?", model_name=m).id for m in ("ada", "bea"))

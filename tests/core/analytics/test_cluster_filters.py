@@ -1,7 +1,5 @@
 """A group of failures as a filter of queues, of datasets and of rows."""
 
-import pytest
-
 from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.analytics.filters import Filters
 from rlhf_core.analytics.rows import RowChoice, list_rows
@@ -14,6 +12,7 @@ from rlhf_core.queues.selection import select_items
 from rlhf_core.store.engine import Store
 from tests.builders import make_feedback, make_interaction
 from tests.core.analytics.kept_groups import keep_group
+from tests.databases import only_sqlite
 
 
 def test_a_queue_a_dataset_and_rows_hold_the_group_and_nothing_else(store: Store) -> None:
@@ -38,7 +37,7 @@ def test_a_queue_a_dataset_and_rows_hold_the_group_and_nothing_else(store: Store
         assert built.left_out == {"not in the group of failures": 2}
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_a_group_that_is_gone_matches_nothing(store: Store) -> None:
     with store.writing() as db:
         make_feedback(db, make_interaction(db).id, rating=1)

@@ -39,10 +39,10 @@ from rlhf_core.store.tables import FailureClusterMember, Interaction
 from rlhf_core.vocabulary import AlikeBy, RaterKind
 from tests.builders import make_feedback, make_interaction
 from tests.core.analytics.fault_sentences import make_faulty, make_good, make_prompts
+from tests.databases import only_sqlite
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 TOPICS = ("refund", "lamp", "train")
-only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def embed(texts: Sequence[str]) -> Array:

@@ -1,3 +1,5 @@
+import random
+from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -12,9 +14,10 @@ from rlhf_core.analytics.rollups import refresh_rollups
 from rlhf_core.clock import new_id
 from rlhf_core.errors import Forbidden
 from rlhf_core.store.engine import Store
-from rlhf_core.store.tables import Interaction
+from rlhf_core.store.tables import BadExchange, BadExchangeRollup, Interaction
 from rlhf_core.vocabulary import DEMO_SOURCE, RaterKind, Role
 from tests.builders import make_actor, make_feedback, make_interaction
+from tests.databases import only_sqlite
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -65,10 +68,11 @@ def test_filters_count_only_what_lies_within_them(store: Store) -> None:
         assert frequent(db, rater_kinds=(RaterKind.SME,)) == []
 
 
+@pytest.mark.parametrize("looks", [(2, 2, 2, 2), (2, 2), (2,)])
 def test_what_is_frequent_within_the_filters_is_found_behind_what_is_more_frequent_elsewhere(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch, looks: tuple[int, ...]
 ) -> None:
-    monkeypatch.setattr(failures, "FIRST_LOOK", 2)
+    monkeypatch.setattr(failures, "LOOKS", looks)
     with store.writing() as db:
         for number in range(4):
             say_bad(db, 5, f"Elsewhere {number}.", model_name="m1")
@@ -78,6 +82,43 @@ def test_what_is_frequent_within_the_filters_is_found_behind_what_is_more_freque
         refresh_rollups(db)
         found = list_frequent(db, actor=SYSTEM, filters=Filters(), limit=5)
         assert [one.num_bad for one in found] == [5, 5, 5, 5, 4]
+
+
+@only_sqlite
+def test_the_most_frequent_are_exact_after_few_looks_whatever_the_filters(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failures, "LOOKS", (3, 5))
+    drawn = random.Random(3)
+    rows = [
+        BadExchangeRollup(
+            pattern_hash=f"{name:032x}", day=date(2026, 5, day), source="app", model_name=model,
+            rater_kind=RaterKind.END_USER, action_type="", interaction_id=new_id(),
+            num_bad=drawn.randint(1, 4),
+        )
+        for name in range(60)
+        for day in drawn.sample(range(1, 29), 2)
+        for model in drawn.sample(["m1", "m2", "m3"], 2)
+    ]  # fmt: skip
+    totals: Counter[str] = Counter()
+    for row in rows:
+        totals[row.pattern_hash] += row.num_bad
+    statements: list[str] = []
+    with store.writing() as db:
+        db.add_all([*rows, *(BadExchange(pattern_hash=n, num_bad=k) for n, k in totals.items())])
+        db.flush()
+        sa.event.listen(db.get_bind(), "before_cursor_execute", lambda *a: statements.append(a[2]))
+        for since, models in ((None, ()), (1, ("m1",)), (9, ()), (20, ("m2",)), (None, ("none",))):
+            filters = Filters(since=since and date(2026, 5, since), model_names=models)
+            slow: Counter[str] = Counter()
+            for row in rows:
+                if row.day.day >= (since or 0) and (not models or row.model_name in models):
+                    slow[row.pattern_hash] += row.num_bad
+            wanted = sorted((-num, name) for name, num in slow.items() if num > 2)
+            for limit in (2, 20):
+                statements.clear()
+                assert failures._find_most_frequent(db, filters, limit) == wanted[:limit]
+                assert len(statements) <= 5
 
 
 def test_the_demo_is_left_out_beside_real_data_unless_it_is_asked_for(store: Store) -> None:
@@ -97,7 +138,7 @@ def test_what_was_erased_since_the_count_is_passed_over(store: Store) -> None:
         assert list_frequent(db, actor=SYSTEM, filters=Filters()) == []
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_a_rater_sees_no_failures(store: Store) -> None:
     with store.writing() as db:
         actor = make_actor(db, Role.RATER)

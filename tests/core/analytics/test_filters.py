@@ -11,8 +11,8 @@ from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import InteractionRollup
 from rlhf_core.vocabulary import DEMO_SOURCE, RaterKind
 from tests.builders import make_actor, make_feedback, make_interaction
+from tests.databases import only_sqlite
 
-only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 MARCH = (date(2026, 3, 1), date(2026, 3, 31))
 
 

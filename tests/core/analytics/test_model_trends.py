@@ -22,9 +22,10 @@ from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import RaterKind
 from tests.builders import make_feedback, make_interaction
 from tests.core.registry.world import make_version
+from tests.databases import only_sqlite
 
 MONDAY = datetime(2026, 3, 2, 12, tzinfo=UTC)
-SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+SQLITE = only_sqlite
 
 
 def say(db: Session, model: str, day: int, thumbs: list[int]) -> None:

@@ -39,3 +39,19 @@ def test_figures_of_a_period_and_of_the_one_before(store: Store) -> None:
     assert (before.num_feedback, before.approval, before.mean_rating) == (2, 0.0, 2.0)
     assert (before.num_raters, before.satisfaction) == (1, None)
     assert [(one.day.day, one.figures.num_feedback) for one in found.days] == [(4, 2), (5, 6)]
+
+
+def test_days_of_an_endless_period_are_those_with_data_and_between(store: Store) -> None:
+    with store.writing() as db:
+        make_interaction(db, occurred_at=at(2))
+        make_interaction(db, occurred_at=at(5))
+    endless = Filters(since=date.min, until=date.max)
+    with reading_fresh(store) as db:
+        found = read_overview(db, actor=SYSTEM, filters=endless)
+        assert [one.day for one in found.days][:4] == [date(2026, 3, day) for day in (2, 3, 4, 5)]
+        assert len(found.days) < 4000
+    with store.writing() as db:
+        make_interaction(db, occurred_at=datetime(1066, 10, 14, tzinfo=UTC))
+    with reading_fresh(store) as db:
+        found = read_overview(db, actor=SYSTEM, filters=endless)
+    assert [one.day.year for one in found.days] == [1066, 2026, 2026]

@@ -9,6 +9,7 @@ from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import Choice, Role
 from tests.builders import make_actor
 from tests.core.feedback.pairs import compare, make_completions
+from tests.databases import only_sqlite
 
 
 def test_left_is_counted_among_decided_comparisons_that_stand(store: Store) -> None:
@@ -36,7 +37,7 @@ def test_left_is_counted_among_decided_comparisons_that_stand(store: Store) -> N
     assert [bias.is_biased for bias in both] == [True, False]
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_the_best_of_four_is_no_choice_between_two_sides(store: Store) -> None:
     with store.writing() as db:
         analyst, one = make_actor(db, Role.ANALYST), make_actor(db)

@@ -14,9 +14,10 @@ from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import RatingQueue, RatingQueueItem
 from rlhf_core.vocabulary import QueueItemKind, RaterKind
 from tests.builders import make_actor, make_feedback, make_interaction
+from tests.databases import only_sqlite
 
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
-SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+SQLITE = only_sqlite
 NUM = 40  # ratings a half
 
 

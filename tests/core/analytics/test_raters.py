@@ -16,6 +16,7 @@ from rlhf_core.store.tables import RatingQueue, RatingQueueItem
 from rlhf_core.vocabulary import Choice, QueueItemKind, QueueSubject, RaterKind, Role
 from tests.builders import make_actor, make_feedback, make_interaction
 from tests.core.dataset.world import vote
+from tests.databases import only_sqlite
 
 
 def figures_of(
@@ -119,7 +120,7 @@ def test_known_answers_and_repeats_compare_verdicts(store: Store) -> None:
         assert (steps.num_gold, steps.gold.value) == (2, 0.5)
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_what_several_queues_know_counts_once_and_for_no_maker_of_one(store: Store) -> None:
     with store.writing() as db:
         ann, maker = make_raters(db, "ann", "maker")
@@ -135,7 +136,7 @@ def test_what_several_queues_know_counts_once_and_for_no_maker_of_one(store: Sto
         assert figures_of(db, "maker", queue_id=newest).num_gold == 0
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_quality_needs_twenty_items_and_tells_the_guesser(store: Store) -> None:
     with store.writing() as db:
         ann, ben, cy, guesser = make_raters(db, "ann", "ben", "cy", "guesser")
@@ -155,7 +156,7 @@ def test_quality_needs_twenty_items_and_tells_the_guesser(store: Store) -> None:
         assert figures_of(db, "guesser").num_judged == 20
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_end_users_are_counted_and_never_listed(store: Store) -> None:
     with store.writing() as db:
         (ann,) = make_raters(db, "ann")
@@ -177,7 +178,7 @@ def test_end_users_are_counted_and_never_listed(store: Store) -> None:
             report_raters(db, actor=make_actor(db, Role.RATER))
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_end_users_are_summed_by_the_database(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """Sessions and their counts against a slow reference in plain Python."""
 
 import random
+import uuid
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -15,10 +16,12 @@ from rlhf_core.analytics.rollup_sessions import BOUNDS_S, MAX_PATH, rebuild_sess
 from rlhf_core.analytics.rollups import refresh_rollups
 from rlhf_core.feedback.events import EventDraft, submit_events
 from rlhf_core.feedback.service import withdraw_feedback
+from rlhf_core.serving.talks import begin_turn
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Interaction, SessionPathRollup, SessionRollup, UserSession
 from rlhf_core.vocabulary import RaterKind
-from tests.builders import make_feedback, make_interaction
+from tests.builders import make_actor, make_feedback, make_interaction
+from tests.databases import only_sqlite
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAYS = [date(2026, 3, 1), date(2026, 3, 2)]
@@ -58,6 +61,18 @@ def test_half_an_hour_does_not_end_a_session_and_a_moment_more_does(store: Store
         refresh_rollups(db)
         assert read(db, "number", "model_name", "duration_s", "num_interactions", "num_neutral",
                     "num_bad") == [(1, "m1", 1800.0, 2, 0, 0), (2, "m3", 0.0, 1, 1, 0)]  # fmt: skip
+
+
+@only_sqlite
+def test_an_account_that_tries_the_assistant_is_no_end_user(store: Store) -> None:
+    with store.writing() as db:
+        actor = make_actor(db)
+        asked: dict[str, Any] = {"before": [], "version": "v1", "version_id": uuid.uuid4()}
+        begin_turn(db, "mine", "Why?", actor=actor, **asked)
+        make_interaction(db, source="chat", chat_id="c", user="u")
+        make_interaction(db, source="chat", chat_id="of nobody")
+        refresh_rollups(db)
+        assert len(read(db, "num_interactions")) == 2
 
 
 def test_midnight_ends_a_session_and_a_chat_is_one_stream_with_its_events(store: Store) -> None:

@@ -8,9 +8,11 @@ from click.testing import CliRunner
 from rlhf_core.accounts.permissions import SYSTEM, Actor
 from rlhf_core.analytics.overview import read_overview
 from rlhf_core.analytics.rollups import (
+    DAYS_A_ROUND,
     has_dirty_days,
     mark_everything,
     reading_fresh,
+    refresh_in_rounds,
     refresh_rollups,
 )
 from rlhf_core.cli.main import main
@@ -24,9 +26,9 @@ from rlhf_core.store.tables import FeedbackRollup, RollupDirtyDay
 from rlhf_core.vocabulary import Role
 from tests.builders import make_actor, make_feedback, make_interaction
 from tests.core.analytics import slow_reference as slow
+from tests.databases import only_sqlite
 
 FIRST = datetime(2026, 3, 1, 9, tzinfo=UTC)
-only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def num_feedback(store: Store) -> int:
@@ -164,6 +166,40 @@ def test_a_fresh_mark_can_be_left_for_a_while(store: Store) -> None:
         assert not has_dirty_days(db)
 
 
+@only_sqlite
+def test_a_day_under_way_is_left_out_of_a_round_of_older_marks(store: Store) -> None:
+    with store.writing() as db:
+        make_interaction(db, occurred_at=FIRST)
+        db.execute(sa.update(RollupDirtyDay).values(marked_at=FIRST))
+        make_interaction(db, occurred_at=FIRST + timedelta(days=1))
+    assert refresh_in_rounds(store, for_s=3600) == 0
+    with store.reading() as db:
+        assert db.scalars(sa.select(RollupDirtyDay.day)).all() == [date(2026, 3, 2)]
+
+
+@only_sqlite
+def test_old_counts_are_read_where_the_new_ones_take_too_long(store: Store) -> None:
+    with store.writing() as db:
+        for n in range(2 * DAYS_A_ROUND):
+            item = make_interaction(db, occurred_at=FIRST + timedelta(days=n))
+            make_feedback(db, item.id, rating=4, occurred_at=FIRST + timedelta(days=n))
+    with reading_fresh(store, max_s=0) as db:  # one round, never none
+        assert read_overview(db, actor=SYSTEM).now.num_feedback == DAYS_A_ROUND
+    with reading_fresh(store) as db:
+        assert read_overview(db, actor=SYSTEM).now.num_feedback == 2 * DAYS_A_ROUND
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+@pytest.mark.postgres
+def test_who_may_not_wait_leaves_the_counting_to_another(store: Store) -> None:
+    with store.writing() as db:
+        make_interaction(db, occurred_at=FIRST)
+    with store.writing() as other:
+        refresh_rollups(other, max_days=0)  # it counts until its end
+        assert refresh_in_rounds(store, max_s=60) == 1
+    assert refresh_in_rounds(store, max_s=60) == 0
+
+
 def test_all_days_are_counted_again_after_a_repair(store: Store) -> None:
     with store.writing() as db:
         item = make_interaction(db, occurred_at=FIRST)
@@ -182,7 +218,7 @@ def test_all_days_are_counted_again_after_a_repair(store: Store) -> None:
 @only_sqlite
 def test_a_worker_counts_what_changed_as_long_as_it_is_not_told_to_stop(store: Store) -> None:
     with store.writing() as db:
-        for n in range(2 * upkeep.DAYS_AT_ONCE + 1):
+        for n in range(2 * DAYS_A_ROUND + 1):
             item = make_interaction(db, occurred_at=FIRST + timedelta(days=n))
             make_feedback(db, item.id, rating=4, occurred_at=FIRST + timedelta(days=n))
     is_stopping = threading.Event()
@@ -190,7 +226,7 @@ def test_a_worker_counts_what_changed_as_long_as_it_is_not_told_to_stop(store: S
     upkeep.look_after(store, is_stopping)
     assert num_feedback(store) == 0
     upkeep.refresh_counts(store)
-    assert num_feedback(store) == 2 * upkeep.DAYS_AT_ONCE + 1
+    assert num_feedback(store) == 2 * DAYS_A_ROUND + 1
 
 
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)

@@ -19,11 +19,11 @@ from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import BadExchangeRollup, Feedback, FeedbackAspect
 from rlhf_core.vocabulary import RaterKind, Role, Verdict
 from tests.builders import make_actor, make_feedback, make_interaction
+from tests.databases import only_sqlite
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 KINDS = (RaterKind.SME, RaterKind.END_USER, RaterKind.MODEL)
 NUM_ROWS = 60
-only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture

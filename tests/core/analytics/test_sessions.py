@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.agreement import Interval
-from rlhf_core.analytics import sessions
+from rlhf_core.analytics import funnels, sessions
 from rlhf_core.analytics.differences import (
     TERMS,
     compare_ratios,
@@ -32,9 +32,10 @@ from rlhf_core.feedback.events import EventDraft, submit_events
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import RaterKind
 from tests.builders import make_feedback, make_interaction
+from tests.databases import only_sqlite
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
-SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+SQLITE = only_sqlite
 
 
 def visit(
@@ -99,7 +100,9 @@ def test_of_many_sessions_one_user_in_so_many_is_counted(
     assert part.returning.low < 1 / 3 < part.returning.high
 
 
-def test_a_funnel_counts_sessions_in_which_events_come_in_order(store: Store) -> None:
+def test_a_funnel_counts_sessions_in_which_events_come_in_order(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with store.writing() as db:
         number = 0
         for key, names in (
@@ -114,7 +117,10 @@ def test_a_funnel_counts_sessions_in_which_events_come_in_order(store: Store) ->
                                    occurred_at=START + timedelta(seconds=number))  # fmt: skip
                 submit_events(db, [draft], actor=SYSTEM)
         refresh_rollups(db)
-        paths = read_paths(db, actor=SYSTEM)
+        paths, num_all = read_paths(db, actor=SYSTEM)
+        monkeypatch.setattr(funnels, "MAX_PATHS", 1)
+        part, num_of_part = read_paths(db, actor=SYSTEM)
+    assert (num_all, num_of_part, len(paths), len(part)) == (4, 4, 4, 1)
     assert count_names(paths) == [("open", 4), ("ask", 3), ("copy", 2)]
     told = {("visit", "ask", "read"): 5, ("ask", "copy"): 9, ("visit", "other"): 1}
     assert suggest_stages(told) == ["visit", "ask", "copy"]
@@ -208,4 +214,4 @@ def test_deleting_all_leaves_no_figure_and_no_error(store: Store) -> None:
         users = read_users(db, actor=SYSTEM)
         assert (users.num_users, users.returning) == (0, None)
         assert read_segments(db, actor=SYSTEM, by=Segment.ACTION_TYPE) == []
-        assert read_paths(db, actor=SYSTEM) == {}
+        assert read_paths(db, actor=SYSTEM) == ({}, 0)

@@ -23,6 +23,7 @@ from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Feedback, RatingQueue, StepAnswerRollup, StepRollup
 from rlhf_core.vocabulary import RaterKind, Role
 from tests.builders import make_feedback, make_interaction
+from tests.databases import only_sqlite
 
 ASKED, SAID = datetime(2026, 3, 1, 12, tzinfo=UTC), datetime(2026, 3, 2, 8, tzinfo=UTC)
 DAYS = [date(2026, 3, 1), date(2026, 3, 2)]
@@ -88,7 +89,7 @@ def label(db: Session, drawn: random.Random, number: int) -> tuple[list[Any], in
     return list(zip(kinds, labels, strict=True)), first, verdicts
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_the_report_is_that_of_a_plain_count(store: Store) -> None:
     drawn = random.Random(3)
     with store.writing() as db:
@@ -124,7 +125,7 @@ def test_the_report_is_that_of_a_plain_count(store: Store) -> None:
     assert lows == sorted(lows, reverse=True)
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_one_wrong_label_alone_is_not_the_worst_place(store: Store) -> None:
     with store.writing() as db:
         for number in range(8):
@@ -135,7 +136,7 @@ def test_one_wrong_label_alone_is_not_the_worst_place(store: Store) -> None:
         assert [one.position for one in read_steps(db, actor=SYSTEM).worst] == [0]
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_filters_and_the_empty_database_give_no_figure_and_no_error(store: Store) -> None:
     with store.writing() as db:
         empty = read_steps(db, actor=SYSTEM)

@@ -19,6 +19,7 @@ from rlhf_core.store.tables import Alert, AlertRule, Dataset, DatasetVersion, Jo
 from rlhf_core.vocabulary import DatasetPurpose, JobKind, JobState, Resource
 from tests.builders import make_actor, make_feedback, make_interaction
 from tests.core.registry.world import make_version
+from tests.databases import only_sqlite
 
 FORTNIGHT = Filters(since=date(2026, 3, 1), until=date(2026, 3, 14))
 
@@ -48,7 +49,7 @@ def test_points_by_time_with_interval_and_mean(store: Store) -> None:
     assert [(point.start, point.num_feedback) for point in months] == [(at(1, 0), 6)]
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_names_beyond_the_most_frequent_ones_are_one(store: Store) -> None:
     with store.writing() as db:
         for name, count in (("a", 3), ("b", 2), ("c", 1), (None, 1)):
@@ -63,7 +64,7 @@ def test_names_beyond_the_most_frequent_ones_are_one(store: Store) -> None:
     assert [point.name for point in all_points] == ["", "a", "b", "c"]
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_by_hour_only_a_fortnight_is_shown(store: Store) -> None:
     with store.reading() as db:
         assert read_trend(db, actor=SYSTEM, grain=Grain.HOUR, filters=FORTNIGHT) == []
@@ -74,7 +75,7 @@ def test_by_hour_only_a_fortnight_is_shown(store: Store) -> None:
             read_trend(db, actor=make_actor(db))
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_ratings_and_aspects_of_nothing_and_of_something(store: Store) -> None:
     with reading_fresh(store) as db:
         nothing = read_ratings(db, actor=SYSTEM)
@@ -96,7 +97,7 @@ def test_ratings_and_aspects_of_nothing_and_of_something(store: Store) -> None:
     ]
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_releases_and_alerts_are_marks_on_the_axis(store: Store) -> None:
     with store.writing() as db:
         first, second = make_version(db), make_version(db)

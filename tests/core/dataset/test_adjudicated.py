@@ -19,9 +19,10 @@ from rlhf_core.vocabulary import (
     MergeRule,
 )
 from tests.core.dataset.world import add_steps, build, params_of, rate, vote
+from tests.databases import only_sqlite
 from tests.learning.rated import add_feedback, add_interaction, add_rater
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = only_sqlite
 DROP = {"disputes": DisputeRule.DROP}
 DISPUTED = {"raters disagree, nobody decided": 1}
 EXCLUDED = AdjudicationDecision.EXCLUDED

@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.config import SOURCE_ROOT
 from rlhf_core.dataset.export import export_version
@@ -16,8 +14,9 @@ from rlhf_core.dataset.service import get_version
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import DatasetFormat
 from tests.core.dataset.frozen import fill
+from tests.databases import only_sqlite
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = only_sqlite
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[bytes]:

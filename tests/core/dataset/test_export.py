@@ -21,8 +21,9 @@ from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import AuditEvent
 from rlhf_core.vocabulary import DatasetFormat, DatasetPurpose, Role, Split
 from tests.core.dataset.frozen import FORMULA, freeze_all
+from tests.databases import only_sqlite
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = only_sqlite
 Versions = dict[DatasetPurpose, DatasetVersionView]
 
 TRL_COLUMNS = {

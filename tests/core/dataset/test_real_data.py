@@ -21,9 +21,10 @@ from rlhf_core.vocabulary import (
     TieRule,
 )
 from tests.core.dataset.world import build_with_voices, params_of
+from tests.databases import only_sqlite
 
 MAPPINGS = Path(__file__).resolve().parents[2] / "mappings"
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = only_sqlite
 Importing = Callable[..., None]
 
 

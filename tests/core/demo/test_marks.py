@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import pytest
 from click.testing import CliRunner
 from sqlalchemy.orm import Session
 
@@ -17,9 +16,8 @@ from rlhf_core.jobs.service import enqueue_job
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import DatasetPurpose, JobKind
 from tests.core.registry.world import make_version
+from tests.databases import only_sqlite
 from tests.learning.rated import add_interaction, add_rater
-
-only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def freeze(db: Session, name: str, **filters: Any) -> DatasetVersionView:

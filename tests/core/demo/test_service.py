@@ -1,5 +1,5 @@
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from click.testing import CliRunner
 
 from rlhf_core.accounts.permissions import SYSTEM
+from rlhf_core.analytics.rollups import refresh_rollups
 from rlhf_core.artifacts import write_artifact
 from rlhf_core.cli.demo import command
 from rlhf_core.config import get_settings
@@ -21,13 +22,13 @@ from rlhf_core.errors import Conflict, Forbidden, NotFound
 from rlhf_core.registry.service import list_versions, promote_version, register_version
 from rlhf_core.store.base import Base
 from rlhf_core.store.engine import Store
-from rlhf_core.store.tables import Interaction, RatingQueue
+from rlhf_core.store.tables import Interaction, RatingQueue, RollupDirtyDay
 from rlhf_core.training import TrainReport
 from rlhf_core.vocabulary import DEMO_SOURCE, DatasetPurpose, ModelKind, Role
 from tests.builders import make_actor, make_feedback, make_interaction
+from tests.databases import only_sqlite
 
 END = datetime(2026, 3, 2, 15, 30, tzinfo=UTC)
-only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 KEPT = {"audit_events", "rollup_dirty_days", "store_facts", "alembic_version"}
 
 
@@ -74,6 +75,19 @@ def test_demo_is_loaded_once_and_cleared_without_a_trace(store: Store) -> None:
     assert count_rows(store) == before
     with store.writing() as db, pytest.raises(NotFound):
         clear_demo(db, actor=SYSTEM)
+
+
+@only_sqlite
+def test_days_on_which_the_demo_was_rated_later_are_counted_again(store: Store) -> None:
+    load(store)
+    late = END + timedelta(days=200)
+    with store.writing() as db:
+        someone = db.scalar(sa.select(Interaction.id).where(Interaction.is_demo).limit(1))
+        assert someone is not None
+        make_feedback(db, someone, rating=2, occurred_at=late)
+        refresh_rollups(db)
+        clear_demo(db, actor=SYSTEM)
+        assert late.date() in db.scalars(sa.select(RollupDirtyDay.day)).all()
 
 
 def test_all_of_it_is_marked_as_demo(store: Store) -> None:

@@ -15,6 +15,7 @@ from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Adjudication, AuditEvent
 from rlhf_core.vocabulary import AdjudicationDecision, RaterKind, Role
 from tests.builders import make_actor, make_feedback, make_interaction
+from tests.databases import only_sqlite
 
 RESOLVED, EXCLUDED = AdjudicationDecision.RESOLVED, AdjudicationDecision.EXCLUDED
 
@@ -87,7 +88,7 @@ def test_two_who_decide_at_once_do_not_both_stand(store: Store) -> None:
     assert "decided this meanwhile" in refused[0]
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_what_cannot_be_is_refused_with_a_sentence(store: Store) -> None:
     with store.writing() as db:
         judge = make_actor(db, Role.ANALYST)
@@ -187,7 +188,7 @@ def test_steps_of_an_excluded_completion_are_no_dispute_and_pairs_are_counted(st
         assert list_disputes(db, actor=SYSTEM).num_all == 0
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_everybody_is_heard_side_by_side_and_no_end_user_is_named(store: Store) -> None:
     with store.writing() as db:
         ann = make_actor(db, name="ann")

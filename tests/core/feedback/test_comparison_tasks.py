@@ -23,8 +23,8 @@ from rlhf_core.store.tables import Comparison, Interaction
 from rlhf_core.vocabulary import Choice
 from tests.builders import make_actor, make_interaction
 from tests.core.feedback.pairs import compare, make_completions
+from tests.databases import only_sqlite
 
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 LEFT = PreferenceDraft(choice=Choice.LEFT)
 
 
@@ -82,7 +82,7 @@ def test_prompt_with_very_many_completions_is_read_in_part_and_compared_to_the_e
         assert seen == wanted
 
 
-@on_sqlite
+@only_sqlite
 def test_texts_of_many_prompts_are_read_together(store: Store) -> None:
     with store.writing() as db:
         rater = make_actor(db)
@@ -93,7 +93,7 @@ def test_texts_of_many_prompts_are_read_together(store: Store) -> None:
     assert len(read) < 30
 
 
-@on_sqlite
+@only_sqlite
 def test_up_to_four_stand_side_by_side(store: Store) -> None:
     with store.writing() as db:
         rater = make_actor(db)
@@ -109,7 +109,7 @@ def test_up_to_four_stand_side_by_side(store: Store) -> None:
             next_to_compare(db, actor=rater, most=5)
 
 
-@on_sqlite
+@only_sqlite
 def test_nothing_is_compared_across_contexts_nor_with_its_own_text_nor_with_nothing(
     store: Store,
 ) -> None:
@@ -124,7 +124,7 @@ def test_nothing_is_compared_across_contexts_nor_with_its_own_text_nor_with_noth
         assert next_to_compare(db, actor=rater) is None
 
 
-@on_sqlite
+@only_sqlite
 def test_the_prompt_that_others_compared_least_comes_first(store: Store) -> None:
     with store.writing() as db:
         pairs = [make_completions(db, prompt=f"Prompt {n}") for n in range(4)]
@@ -135,7 +135,7 @@ def test_the_prompt_that_others_compared_least_comes_first(store: Store) -> None
         assert sorted(task.shown_ids) == pairs[3]
 
 
-@on_sqlite
+@only_sqlite
 def test_after_passes_over_a_pair_and_comes_back_to_it(store: Store) -> None:
     with store.writing() as db:
         rater = make_actor(db)
@@ -165,7 +165,7 @@ def test_sides_follow_from_the_seed_and_are_shuffled_from_rater_to_rater(store: 
     assert draw_seed("a", ids, 0) == draw_seed("a", ids[::-1], 0) != draw_seed("b", ids, 0)
 
 
-@on_sqlite
+@only_sqlite
 def test_task_hides_the_model_unless_it_is_not_blind(store: Store) -> None:
     with store.writing() as db:
         ids = make_completions(db, model_name="secret-7b", steps=2, action_type="search")
@@ -178,7 +178,7 @@ def test_task_hides_the_model_unless_it_is_not_blind(store: Store) -> None:
     assert len(blind.sides[0].steps) == 2
 
 
-@on_sqlite
+@only_sqlite
 def test_own_word_is_shown_until_it_is_withdrawn(store: Store) -> None:
     with store.writing() as db:
         rater = make_actor(db)
@@ -194,7 +194,7 @@ def test_own_word_is_shown_until_it_is_withdrawn(store: Store) -> None:
         assert count_compared(db, actor=rater) == 0
 
 
-@on_sqlite
+@only_sqlite
 def test_way_back_goes_through_what_was_compared(store: Store) -> None:
     with store.writing() as db:
         rater = make_actor(db)
@@ -208,7 +208,7 @@ def test_way_back_goes_through_what_was_compared(store: Store) -> None:
         assert find_compared_before(db, actor=rater, before=three) is None
 
 
-@on_sqlite
+@only_sqlite
 def test_wrong_completions_make_no_task(store: Store) -> None:
     with store.writing() as db:
         rater = make_actor(db)

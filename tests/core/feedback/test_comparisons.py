@@ -14,8 +14,7 @@ from rlhf_core.store.tables import Comparison, ComparisonRevision, Rater
 from rlhf_core.vocabulary import Choice, RaterKind, RevisionKind, Role
 from tests.builders import make_actor, make_interaction
 from tests.core.feedback.pairs import compare, make_completions
-
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+from tests.databases import only_sqlite
 
 
 def test_swapped_pair_is_the_same_pair_and_the_former_word_is_kept(store: Store) -> None:
@@ -45,7 +44,7 @@ def test_second_rater_and_second_occasion_have_rows_of_their_own(store: Store) -
     assert sorted(rows) == [("left", 0), ("left", 1), ("right", 0)]
 
 
-@on_sqlite
+@only_sqlite
 def test_equal_word_changes_nothing_and_a_field_not_given_stays(store: Store) -> None:
     with store.writing() as db:
         one, other = make_completions(db)
@@ -56,7 +55,7 @@ def test_equal_word_changes_nothing_and_a_field_not_given_stays(store: Store) ->
         assert db.scalars(sa.select(Comparison.reason)).one() == "kept"
 
 
-@on_sqlite
+@only_sqlite
 def test_only_completions_of_one_prompt_in_one_context_are_compared(store: Store) -> None:
     with store.writing() as db:
         rater = make_actor(db)
@@ -75,7 +74,7 @@ def test_only_completions_of_one_prompt_in_one_context_are_compared(store: Store
         assert db.scalar(sa.select(sa.func.count()).select_from(Comparison)) == 0
 
 
-@on_sqlite
+@only_sqlite
 def test_to_speak_for_others_takes_the_permission(store: Store) -> None:
     with store.writing() as db:
         one, other = make_completions(db, user="kim@example.org")
@@ -89,7 +88,7 @@ def test_to_speak_for_others_takes_the_permission(store: Store) -> None:
         assert "kim" not in rater.pseudonym
 
 
-@on_sqlite
+@only_sqlite
 def test_opted_out_user_compares_nothing(store: Store) -> None:
     with store.writing() as db:
         one, other = make_completions(db, user="kim")
@@ -100,7 +99,7 @@ def test_opted_out_user_compares_nothing(store: Store) -> None:
         compare(db, one, other, SYSTEM, rater="lee", rater_kind=RaterKind.END_USER)
 
 
-@on_sqlite
+@only_sqlite
 def test_known_external_id_of_another_pair_is_refused(store: Store) -> None:
     with store.writing() as db:
         one, two, three = make_completions(db, 3)
@@ -125,7 +124,7 @@ def test_best_of_four_beats_each_other_and_a_new_best_takes_back_the_old(store: 
         assert list(db.scalars(all_bad)) == [Choice.BOTH_BAD] * 6
 
 
-@on_sqlite
+@only_sqlite
 def test_best_of_a_wrong_set_is_refused(store: Store) -> None:
     with store.writing() as db:
         rater = make_actor(db)

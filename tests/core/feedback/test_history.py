@@ -21,8 +21,7 @@ from rlhf_core.store.tables import Interaction
 from rlhf_core.vocabulary import Choice, RevisionKind, Role
 from tests.builders import make_actor, make_feedback, make_interaction
 from tests.core.feedback.pairs import compare, make_completions
-
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+from tests.databases import only_sqlite
 
 
 def test_history_holds_ones_own_ratings_and_comparisons_the_latest_first(store: Store) -> None:
@@ -78,7 +77,7 @@ def test_filters_find_what_they_say(store: Store) -> None:
             get_entry(db, rated.id, actor=make_actor(db))
 
 
-@on_sqlite
+@only_sqlite
 def test_changes_say_who_changed_what(store: Store) -> None:
     with store.writing() as db:
         rater, trainer = make_actor(db), make_actor(db, Role.TRAINER, name="Ada")
@@ -102,7 +101,7 @@ def test_changes_say_who_changed_what(store: Store) -> None:
     ]
 
 
-@on_sqlite
+@only_sqlite
 def test_choice_is_told_as_seen_from_the_sides_of_now(store: Store) -> None:
     with store.writing() as db:
         rater = make_actor(db)
@@ -116,7 +115,7 @@ def test_choice_is_told_as_seen_from_the_sides_of_now(store: Store) -> None:
     ]
 
 
-@on_sqlite
+@only_sqlite
 def test_others_are_shown_after_ones_own_rating_only(store: Store) -> None:
     with store.writing() as db:
         item = make_interaction(db, user="kim", steps=2).id
@@ -147,7 +146,7 @@ def test_others_are_shown_after_ones_own_rating_only(store: Store) -> None:
         assert [one.labels for one in list_others(db, item, actor=rater)] == [{0: -1}]
 
 
-@on_sqlite
+@only_sqlite
 def test_others_on_a_pair_are_shown_after_ones_own_choice_only(store: Store) -> None:
     with store.writing() as db:
         one, other = make_completions(db)

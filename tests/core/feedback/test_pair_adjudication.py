@@ -18,8 +18,7 @@ from rlhf_core.store.tables import AuditEvent, Interaction, PairAdjudication
 from rlhf_core.vocabulary import Choice, RaterKind, Role
 from tests.builders import make_actor
 from tests.core.feedback.pairs import compare, make_completions
-
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+from tests.databases import only_sqlite
 
 
 def make_dispute(db: Session, prompt: str = "Which?", raters: int = 1) -> list[uuid.UUID]:
@@ -81,7 +80,7 @@ def test_of_two_who_decide_at_once_the_second_is_told(store: Store) -> None:
         assert list(db.scalars(stands)) == []
 
 
-@on_sqlite
+@only_sqlite
 def test_choices_and_decisions_are_told_as_the_sides_stand_on_screen(store: Store) -> None:
     with store.writing() as db:
         ann, ben, chief = make_actor(db), make_actor(db), make_actor(db, Role.ANALYST)
@@ -104,7 +103,7 @@ def test_choices_and_decisions_are_told_as_the_sides_stand_on_screen(store: Stor
         assert (found.standing.choice, found.standing.decided_by) == (for_one, chief.name)
 
 
-@on_sqlite
+@only_sqlite
 def test_what_cannot_be_decided_is_refused_with_a_sentence(store: Store) -> None:
     with store.writing() as db:
         pair, quiet = make_dispute(db), make_completions(db, prompt="Quiet?")

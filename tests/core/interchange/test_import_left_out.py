@@ -16,8 +16,7 @@ from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Feedback, Interaction
 from rlhf_core.vocabulary import ImportFormat
 from tests.core.interchange.conftest import Importing
-
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+from tests.databases import only_sqlite
 
 
 def said_by(name: str, n: int, **fields: Any) -> dict[str, Any]:
@@ -49,7 +48,7 @@ def test_feedback_of_who_opted_out_is_left_out_with_the_reason(
         assert db.scalar(sa.select(sa.func.count()).select_from(Feedback)) == 1
 
 
-@on_sqlite
+@only_sqlite
 def test_what_was_imported_before_the_opt_out_is_a_duplicate(
     store: Store, import_lines: Importing
 ) -> None:
@@ -64,7 +63,7 @@ def test_what_was_imported_before_the_opt_out_is_a_duplicate(
     assert "opted out" in report.reasons[0].reason
 
 
-@on_sqlite
+@only_sqlite
 def test_a_temporary_folder_in_need_is_not_the_files_fault(
     import_lines: Importing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,7 +74,7 @@ def test_a_temporary_folder_in_need_is_not_the_files_fault(
     assert str(tmp_path / "gone") in str(refusal.value)
 
 
-@on_sqlite
+@only_sqlite
 def test_a_process_that_cannot_be_started_is_not_the_files_fault(
     import_lines: Importing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,7 +83,7 @@ def test_a_process_that_cannot_be_started_is_not_the_files_fault(
         import_lines(said_by("kim", 1), num_workers=1)
 
 
-@on_sqlite
+@only_sqlite
 def test_a_file_that_cannot_be_read_is_named(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,8 +13,8 @@ from rlhf_core.vocabulary import RaterKind, Role
 from tests.builders import make_actor, make_feedback, make_interaction
 from tests.core.analytics.fault_sentences import make_faulty, make_good
 from tests.core.jobs.trained import run
+from tests.databases import only_sqlite
 
-only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 PARAMS = SearchParams(min_size=8)
 
 

@@ -13,6 +13,7 @@ from rlhf_core.jobs.devices import Device
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import Resource
 from tests.core.jobs.world import World, until
+from tests.databases import only_sqlite
 
 TWO_GPUS = """\
 0, GPU-11111111-aaaa, NVIDIA L4, 23034, 512, 37
@@ -114,7 +115,7 @@ def test_heartbeat_tells_the_devices(store: Store) -> None:
     assert devices.parse_devices({"devices": [{"kind": "of another version"}]}) == ()
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_real_worker_reports_its_machine(world: World) -> None:
     world.start_worker()
     with world.store.reading() as db:

@@ -12,8 +12,7 @@ from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Job
 from rlhf_core.vocabulary import JobKind, JobState
 from tests.core.jobs.trained import enqueue
-
-only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+from tests.databases import only_sqlite
 
 
 def finish(store: Store, job: service.JobView, cost: dict[str, Any]) -> None:

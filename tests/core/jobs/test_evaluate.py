@@ -16,8 +16,7 @@ from rlhf_core.registry.views import ModelVersionView
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import DatasetPurpose, ModelKind
 from tests.core.jobs.trained import add_ratings, enqueue, list_models, run
-
-only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+from tests.databases import only_sqlite
 
 
 def freeze(store: Store, name: str, params: DatasetParams, **split: float) -> DatasetVersionView:

@@ -21,9 +21,9 @@ from rlhf_core.vocabulary import DatasetPurpose
 from tests.core.jobs.trained import Log, add_ratings, enqueue, list_models, run
 from tests.core.jobs.trained_policies import add_prompts, enqueue_policy
 from tests.core.serving.world import promote_reward_model
+from tests.databases import only_sqlite
 
 pytestmark = pytest.mark.usefixtures("reward_rules")
-only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def enqueue_on(store: Store, version: ModelVersionView, **given: object) -> JobView:

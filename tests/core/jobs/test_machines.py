@@ -16,8 +16,7 @@ from rlhf_core.store.tables import Job
 from rlhf_core.vocabulary import JobKind, JobState, Resource
 from tests.core.jobs.trained import run
 from tests.core.jobs.trained_policies import GOOD
-
-only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+from tests.databases import only_sqlite
 
 
 def enqueue(store: Store, *, num_machines: int) -> uuid.UUID:

@@ -18,9 +18,9 @@ from tests.builders import make_feedback, make_interaction
 from tests.core.jobs.trained import WORDS, add_ratings, enqueue, list_models, run
 from tests.core.jobs.trained_policies import GOOD, QUICK, add_prompts, enqueue_policy
 from tests.core.policies.tiny_policies import make_policy
+from tests.databases import only_sqlite
 
 pytestmark = pytest.mark.usefixtures("reward_rules")
-only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def check(db: Session, base: Path | str, **params: Any) -> list[str]:

@@ -18,10 +18,10 @@ from rlhf_core.policies.rewards_glue import call_reward
 from rlhf_core.store.engine import Store
 from tests.core.jobs.trained import add_ratings, enqueue, list_models, run
 from tests.core.serving.world import promote_reward_model
+from tests.databases import only_sqlite
 
 TEXTS = (["a b"], ["good good bad"])
 pytestmark = pytest.mark.usefixtures("reward_rules")
-only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def judge_of(store: Store, *parts: RewardPart, held_out: str = "auto") -> str | None:

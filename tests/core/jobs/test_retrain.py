@@ -27,8 +27,7 @@ from tests.core.jobs.trained import Log, add_ratings, list_models, work_dir_of
 from tests.core.jobs.trained_policies import QUICK
 from tests.core.jobs.world import until
 from tests.core.policies.tiny_policies import make_policy
-
-only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+from tests.databases import only_sqlite
 
 FAST = {"options": {"folds": 2, "regularisation": [0.1]}}
 

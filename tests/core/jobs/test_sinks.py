@@ -15,6 +15,7 @@ from rlhf_core.training import Sample
 from rlhf_core.vocabulary import JobKind, JobState
 from tests.core.jobs.trained import Log
 from tests.core.jobs.world import World
+from tests.databases import only_sqlite
 
 FACTS = RunFacts(new_id(), 1, JobKind.TRAIN_PPO, {"options": {"lr": 0.1}, "base": "starter"})
 
@@ -134,7 +135,7 @@ def test_parameters_are_flat_for_other_tools() -> None:
     assert flatten(FACTS.params) == {"options.lr": "0.1", "base": "starter"}
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_real_run_leaves_its_file(world: World) -> None:
     world.start_worker()
     job_id = world.enqueue(first_attempt_s=0.3)

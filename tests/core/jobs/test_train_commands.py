@@ -14,10 +14,11 @@ from rlhf_core.jobs.service import list_jobs
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import DatasetPurpose, JobKind, Resource
 from tests.core.jobs.trained_policies import add_prompts
+from tests.databases import only_sqlite
 
 pytestmark = [
     pytest.mark.usefixtures("reward_rules"),
-    pytest.mark.parametrize("database_url", ["sqlite"], indirect=True),
+    only_sqlite,
 ]
 
 

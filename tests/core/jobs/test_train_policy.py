@@ -25,9 +25,9 @@ from tests.core.jobs.trained import Log, list_models, run, work_dir_of
 from tests.core.jobs.trained_policies import GOOD, QUICK, add_prompts, enqueue_policy
 from tests.core.jobs.world import ROOT, is_alive, until
 from tests.core.serving.world import promote_reward_model
+from tests.databases import only_sqlite
 
 pytestmark = pytest.mark.usefixtures("reward_rules")
-only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture(autouse=True, scope="module")

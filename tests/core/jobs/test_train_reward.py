@@ -25,9 +25,9 @@ from rlhf_core.serving.loader import load_version
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import DatasetPurpose, JobKind, ModelKind, Resource
 from tests.core.jobs.trained import Log, add_ratings, enqueue, list_models, run, work_dir_of
+from tests.databases import only_sqlite
 
 QUICK = {"folds": 2, "regularisation": [0.1]}
-only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -325,6 +325,7 @@ def call(*arguments: str) -> tuple[int, Any, str]:
     return done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr
 
 
+@pytest.mark.slow
 @only_sqlite
 def test_command_line_trains_on_a_bare_machine_where_no_worker_runs(much_rated: Store) -> None:
     status, job, said = call("train", "sbert", "--wait", "--json")

@@ -21,10 +21,10 @@ from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import Choice, DatasetPurpose, Split, TieRule
 from tests.core.dataset.world import vote
 from tests.core.jobs.trained import WORDS, Log, add_ratings, enqueue, list_models, run
+from tests.databases import only_sqlite
 from tests.learning.rated import add_interaction
 
 QUICK = {"folds": 2, "regularisation": [0.1]}
-only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 class BrokenLine(Store):

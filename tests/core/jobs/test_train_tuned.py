@@ -19,6 +19,7 @@ from rlhf_core.vocabulary import DatasetPurpose, JobKind, ModelKind
 from tests.builders import make_feedback, make_interaction
 from tests.core.jobs.trained import WORDS, Log, add_ratings, enqueue, list_models, run
 from tests.core.serving.world import promote_reward_model
+from tests.databases import only_sqlite
 from tests.learning.tiny_models import make_bert
 
 QUICK = {"epochs": 2, "max_tokens": 48, "precision": "fp32", "checkpoint_every": 2}
@@ -45,7 +46,7 @@ def enqueue_tuned(store: Store, bert: Path, **params: Any) -> JobView:
     return enqueue(store, learner=JobKind.TRAIN_TRANSFORMER, options=options, **params)
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_transformer_takes_the_place_of_embeddings_under_one_name_and_serves(
     store: Store, bert: Path
 ) -> None:
@@ -75,7 +76,7 @@ def test_transformer_takes_the_place_of_embeddings_under_one_name_and_serves(
     assert 0.0 <= score <= 1.0
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_stopped_run_goes_on_from_its_checkpoint_to_the_same_model(
     store: Store, bert: Path
 ) -> None:
@@ -94,7 +95,7 @@ def test_stopped_run_goes_on_from_its_checkpoint_to_the_same_model(
     assert one == other
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_base_model_that_does_not_exist_is_said_and_the_version_before_stays(
     store: Store, tmp_path: Path
 ) -> None:
@@ -120,7 +121,7 @@ def add_solutions(store: Store, number: int) -> None:
                 make_feedback(db, stored.id, step=place, label=1 if label else -1)
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_step_labels_train_a_model_of_steps(store: Store, bert: Path) -> None:
     add_solutions(store, 240)
     job = enqueue(

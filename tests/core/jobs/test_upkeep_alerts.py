@@ -24,8 +24,7 @@ from rlhf_core.store.tables import AlertRule
 from rlhf_core.vocabulary import AlertState
 from tests.builders import make_feedback, make_interaction
 from tests.core.alerts.listeners import Hook, MailServer, listening
-
-only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+from tests.databases import only_sqlite
 
 
 def add_bad(store: Store, number: int) -> None:

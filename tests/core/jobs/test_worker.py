@@ -13,6 +13,7 @@ from rlhf_core.jobs.worker import Worker
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import JobState, Resource
 from tests.core.jobs.world import World, until
+from tests.databases import only_sqlite, postgres_is_slow
 
 LIGHT_CHILD = """
 import pathlib, sys
@@ -22,6 +23,7 @@ with journal.open("a") as file:
 """
 
 
+@postgres_is_slow
 def test_each_run_ends_in_its_state_with_a_sentence(world: World) -> None:
     world.start_worker()
     good = world.enqueue(first_attempt_s=0.3)
@@ -52,6 +54,7 @@ def test_each_run_ends_in_its_state_with_a_sentence(world: World) -> None:
     assert "more memory than there is" in (failed["memory"].message or "")
 
 
+@postgres_is_slow
 def test_cancel_leaves_no_process_and_retry_runs_again(world: World) -> None:
     never = world.enqueue()
     assert world.cancel(never).state is JobState.CANCELED
@@ -103,7 +106,7 @@ def test_job_that_the_worker_cannot_run_fails_with_a_sentence(world: World, tmp_
     assert world.starts_of(failed.id) == [2], "the worker works on"
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_child_ends_where_its_supervision_breaks(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,6 +138,7 @@ assert not [name for name in names if "gloo" in name], names
 """
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(tiny: Path, tmp_path: Path) -> None:
     """Up to rounding, at an equal global batch. torchrun is what accelerate starts GPUs with."""
     script = tmp_path / "together.py"

@@ -108,6 +108,7 @@ def test_answers_that_do_not_end_are_penalised(tiny: Path, tmp_path: Path) -> No
     assert report.metrics["reward"] == 0.0
 
 
+@pytest.mark.slow
 def test_a_student_comes_near_its_teacher(tiny: Path, tmp_path: Path) -> None:
     teacher = run(dpo(tiny, epochs=8), tmp_path / "teacher").artifact_dir
     report = run(

@@ -10,8 +10,7 @@ from rlhf_core.privacy.consent import is_opted_out, opt_in, opt_out
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import AuditEvent, Consent, Feedback
 from tests.builders import make_actor, make_feedback, make_interaction
-
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+from tests.databases import only_sqlite
 
 
 def test_opt_out_stands_until_it_is_taken_back(store: Store) -> None:
@@ -53,7 +52,7 @@ def test_opted_out_user_edits_nothing_and_trains_nothing(store: Store) -> None:
     assert (said.thumb, said.refusal, said.unheard) == (1, Reason.CONSENT, Reason.CONSENT)
 
 
-@on_sqlite
+@only_sqlite
 def test_only_a_pseudonym_is_kept_and_the_deed_is_in_the_audit(store: Store) -> None:
     with store.writing() as db:
         with pytest.raises(Forbidden):

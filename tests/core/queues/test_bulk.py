@@ -15,6 +15,7 @@ from rlhf_core.queues.bulk import BulkPreview, preview_bulk, rate_in_bulk
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Feedback
 from tests.builders import make_actor, make_feedback, make_interaction
+from tests.databases import only_sqlite
 
 
 def standing(db: Session, actor: Actor) -> dict[uuid.UUID, int | None]:
@@ -86,7 +87,7 @@ def test_what_somebody_else_changed_since_is_left_alone(store: Store) -> None:
         assert undo_last(db, actor=ann) is None
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_what_cannot_be_given_to_many_is_refused(store: Store) -> None:
     with store.writing() as db:
         ids = [make_interaction(db).id]

@@ -27,8 +27,7 @@ from rlhf_core.store.tables import Comparison, Feedback, Rater, RatingAssignment
 from rlhf_core.vocabulary import AssignmentState, Choice, QueueItemKind, QueueSubject
 from tests.builders import make_actor, make_feedback, make_interaction
 from tests.core.feedback.pairs import make_completions
-
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+from tests.databases import only_sqlite
 
 
 def make_queue(db: Session, number: int, **fields: object) -> tuple[QueueView, list[uuid.UUID]]:
@@ -180,7 +179,7 @@ def test_a_judgement_taken_back_waits_for_its_rater_and_then_for_all(store: Stor
         assert not judge(db, queue, ann, item)
 
 
-@on_sqlite
+@only_sqlite
 def test_a_rating_taken_back_from_an_aspect_that_stays_opens_the_item_again(store: Store) -> None:
     with store.writing() as db:
         queue, (item,) = make_queue(db, 1)
@@ -323,7 +322,7 @@ def test_a_pair_is_done_whichever_side_was_on_the_left(store: Store) -> None:
     assert again.item_id == claim.item_id
 
 
-@on_sqlite
+@only_sqlite
 def test_what_cannot_be_finished_is_refused_with_a_sentence(store: Store) -> None:
     with store.writing() as db:
         queue, (item,) = make_queue(db, 1)
@@ -340,7 +339,7 @@ def test_what_cannot_be_finished_is_refused_with_a_sentence(store: Store) -> Non
         assert judge(db, queue, ann, item)  # what comes late is kept
 
 
-@on_sqlite
+@only_sqlite
 def test_queue_holds_its_pairs_and_nothing_else(store: Store) -> None:
     with store.writing() as db:
         one, two, three = make_completions(db, 3)

@@ -23,8 +23,7 @@ from rlhf_core.vocabulary import QueueSubject, Role
 from tests.builders import make_actor
 from tests.core.feedback.pairs import compare
 from tests.core.registry.world import make_version
-
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+from tests.databases import only_sqlite
 
 
 def examined(db: Session, num: int = 4) -> tuple[ModelVersionView, EvaluationView]:
@@ -111,7 +110,7 @@ def test_win_rate_counts_pairs_whichever_side_the_policy_stood_on(store: Store) 
     assert verdict.win_rate.low < verdict.win_rate.value < verdict.win_rate.high
 
 
-@on_sqlite
+@only_sqlite
 def test_a_word_given_outside_of_the_queue_counts_too(store: Store) -> None:
     with store.writing() as db:
         _, evaluation = ask(db, 1)
@@ -121,7 +120,7 @@ def test_a_word_given_outside_of_the_queue_counts_too(store: Store) -> None:
     assert (verdict.num_wins, verdict.num_losses) == (1, 0)
 
 
-@on_sqlite
+@only_sqlite
 def test_asking_twice_stores_no_answer_twice(store: Store) -> None:
     with store.writing() as db:
         queue, evaluation = ask(db)
@@ -134,7 +133,7 @@ def test_asking_twice_stores_no_answer_twice(store: Store) -> None:
         assert [v.queue_id for v in list_verdicts(db, evaluation.id, actor=SYSTEM)] == [queue.id]
 
 
-@on_sqlite
+@only_sqlite
 def test_what_cannot_be_compared_is_said(store: Store) -> None:
     with store.writing() as db:
         version, evaluation = examined(db, 0)

@@ -25,6 +25,7 @@ from rlhf_core.store.tables import RatingAssignment
 from rlhf_core.vocabulary import QueueSubject
 from tests.builders import make_actor, make_feedback, make_interaction
 from tests.core.feedback.pairs import make_completions
+from tests.databases import only_sqlite
 
 
 def judge_next(db: Session, queue: QueueView, actor: Actor, **said: object) -> uuid.UUID:
@@ -109,7 +110,7 @@ def test_pace_is_that_of_the_last_week(store: Store) -> None:
     assert sum(pace.daily) == 4
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 @pytest.mark.parametrize("subject", list(QueueSubject))
 def test_progress_does_not_read_all_that_a_rater_ever_said(
     store: Store, subject: QueueSubject

@@ -24,8 +24,7 @@ from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import QueueOrder, QueueSubject, RatingState
 from tests.builders import make_actor, make_feedback, make_interaction
 from tests.core.registry.world import make_version
-
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+from tests.databases import only_sqlite
 
 
 def select(db: Session, limit: int = 100, **fields: object) -> list[uuid.UUID]:
@@ -134,7 +133,7 @@ def test_raters_who_disagree_count_as_doubt(store: Store) -> None:
     assert by_id.get(ids[3]) in {"disagreed", "random"}
 
 
-@on_sqlite
+@only_sqlite
 def test_without_rewards_and_embeddings_all_is_drawn_at_random(store: Store) -> None:
     with store.writing() as db:
         for _ in range(20):
@@ -151,7 +150,7 @@ def test_without_rewards_and_embeddings_all_is_drawn_at_random(store: Store) -> 
     assert {i.selection_probability for i in (*everything, *oldest)} == {1.0}
 
 
-@on_sqlite
+@only_sqlite
 def test_the_random_part_draws_every_item_equally_often(store: Store) -> None:
     with store.writing() as db:
         ids = [make_interaction(db).id for _ in range(10)]
@@ -210,7 +209,7 @@ def test_pairs_are_of_one_prompt_and_of_different_answers(store: Store) -> None:
     assert all(item.interaction_id < (item.other_interaction_id or 0) for item in pairs)
 
 
-@on_sqlite
+@only_sqlite
 def test_a_few_pairs_of_many_prompts_read_few_completions(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,8 +24,7 @@ from rlhf_core.store.tables import AuditEvent, RatingQueueItem
 from rlhf_core.vocabulary import QueueItemKind, QueueOrder, QueueSubject, Role
 from tests.builders import make_actor, make_feedback, make_interaction
 from tests.core.registry.world import make_version
-
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+from tests.databases import only_sqlite
 
 
 def items(db: Session, number: int, **fields: int) -> list[uuid.UUID]:
@@ -58,7 +57,7 @@ def test_all_that_was_said_of_a_queue_is_kept(store: Store) -> None:
     assert found.assignee_ids == (ann.account_id,)
 
 
-@on_sqlite
+@only_sqlite
 def test_aspects_are_the_usual_ones_unless_said_otherwise(store: Store) -> None:
     with store.writing() as db:
         ids = items(db, 1)
@@ -69,7 +68,7 @@ def test_aspects_are_the_usual_ones_unless_said_otherwise(store: Store) -> None:
         assert none.aspects == ()
 
 
-@on_sqlite
+@only_sqlite
 def test_raters_see_their_own_queues_and_managers_all(store: Store) -> None:
     with store.writing() as db:
         ids = items(db, 1)
@@ -122,7 +121,7 @@ def test_reassigning_frees_what_the_former_assignee_holds(store: Store) -> None:
     ]  # fmt: skip
 
 
-@on_sqlite
+@only_sqlite
 def test_a_closed_queue_gives_nothing_out_until_it_is_open_again(store: Store) -> None:
     with store.writing() as db:
         queue = create_queue(db, actor=SYSTEM, name="q", interaction_ids=items(db, 1))
@@ -173,7 +172,7 @@ def test_what_makes_no_queue_is_refused(store: Store) -> None:
         assert len(list_queues(db, actor=SYSTEM)) == 1
 
 
-@on_sqlite
+@only_sqlite
 def test_items_of_which_the_model_is_least_sure_come_first(store: Store) -> None:
     with store.writing() as db:
         unscored, sure, unsure, doubtful = items(db, 4)
@@ -188,7 +187,7 @@ def test_items_of_which_the_model_is_least_sure_come_first(store: Store) -> None
         assert [one for _, one in kinds_of(db, queue.id)] == [doubtful, unsure, sure, unscored]
 
 
-@on_sqlite
+@only_sqlite
 def test_a_pair_is_kept_once_whichever_side_comes_first(store: Store) -> None:
     with store.writing() as db:
         one, other = (make_interaction(db, prompt="Which tea?").id for _ in range(2))
@@ -203,7 +202,7 @@ def test_a_pair_is_kept_once_whichever_side_comes_first(store: Store) -> None:
     assert tuple(row) == (min(one, other), max(one, other))
 
 
-@on_sqlite
+@only_sqlite
 def test_known_answers_and_repeats_are_the_shares_that_were_asked_for(store: Store) -> None:
     with store.writing() as db:
         known, wanted = items(db, 30), items(db, 80)
@@ -230,7 +229,7 @@ def test_known_answers_and_repeats_are_the_shares_that_were_asked_for(store: Sto
     assert [kind for kind, _ in placed[:100]] != sorted(kind for kind, _ in placed)
 
 
-@on_sqlite
+@only_sqlite
 def test_a_known_answer_of_steps_is_their_labels(store: Store) -> None:
     with store.writing() as db:
         known, wanted = items(db, 2, steps=2)
@@ -247,7 +246,7 @@ def test_a_known_answer_of_steps_is_their_labels(store: Store) -> None:
     assert answer == {"labels": [[0, 1], [1, -1]]}
 
 
-@on_sqlite
+@only_sqlite
 def test_chosen_items_keep_their_order_reason_and_probability(store: Store) -> None:
     with store.writing() as db:
         ids = items(db, 3)

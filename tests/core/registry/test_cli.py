@@ -13,8 +13,9 @@ from rlhf_core.store.engine import Store
 from tests.core.registry.world import make_version
 from tests.core.serving.server import loaded_stub, serve
 from tests.core.serving.test_client import by_length, free_port
+from tests.databases import only_sqlite
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = only_sqlite
 
 
 def call(*arguments: str) -> Result:

@@ -11,6 +11,7 @@ from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Account, StoreFact
 from rlhf_core.store.upsert import insert_if_absent
 from rlhf_core.vocabulary import Role
+from tests.databases import only_sqlite
 from tests.postgres_databases import run_on_server
 
 
@@ -166,7 +167,7 @@ def hold_connections(store: Store, count: int) -> list[Exception]:
     return run_at_once(count, hold)
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_40_threads_read_sqlite_at_once_and_none_waits_for_a_connection(store: Store) -> None:
     assert hold_connections(store, 40) == []
 

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from rlhf_core.accounts.permissions import SYSTEM
+from rlhf_core.analytics.rollups import refresh_rollups
+from rlhf_core.clock import utcnow
 from rlhf_core.errors import Conflict, InvalidInput
 from rlhf_core.feedback.comparisons import submit_comparison
 from rlhf_core.feedback.drafts import PreferenceDraft
@@ -19,9 +22,9 @@ from rlhf_core.registry.service import get_version
 from rlhf_core.store import migrate
 from rlhf_core.store.base import Base
 from rlhf_core.store.engine import Store
-from rlhf_core.store.tables import Comparison, Interaction
+from rlhf_core.store.tables import Comparison, Interaction, RollupDirtyDay
 from rlhf_core.vocabulary import Choice, QueueSubject, Role
-from tests.builders import make_actor, make_interaction
+from tests.builders import make_actor, make_feedback, make_interaction
 from tests.core.registry.world import make_version
 from tests.learning.rated import add_interaction
 from tests.postgres_databases import postgres_url, run_on_server
@@ -85,6 +88,22 @@ def test_queue_of_pairs_goes_on_the_way_down_and_its_judgements_stay(store: Stor
     migrate.upgrade(store)
     with store.reading() as db:
         assert db.scalars(sa.select(Comparison.queue_id)).one() is None
+
+
+def test_days_are_counted_again_after_the_way_down_and_up(store: Store) -> None:
+    late = datetime(2026, 3, 1, 23, 59, 59, 999_999, tzinfo=UTC)
+    with store.writing() as db:
+        item = make_interaction(db, occurred_at=late)
+        make_feedback(db, item.id, rating=4, occurred_at=late + timedelta(days=2))
+        refresh_rollups(db)
+    migrate.downgrade(store, "0004")
+    migrate.upgrade(store)
+    with store.reading() as db:
+        days = db.scalars(sa.select(RollupDirtyDay.day).order_by(RollupDirtyDay.day)).all()
+        assert days == [date(2026, 3, 1), date(2026, 3, 3)]
+        assert abs(db.scalars(sa.select(RollupDirtyDay.marked_at)).first() - utcnow()) < (
+            timedelta(minutes=1)
+        )
 
 
 def test_migrated_schema_equals_the_tables_in_code(store: Store) -> None:

@@ -5,6 +5,7 @@ from rlhf_core.store.engine import Store
 from rlhf_core.store.queries.search import contains_text
 from rlhf_core.store.tables import Interaction
 from tests.builders import make_interaction
+from tests.databases import only_sqlite
 
 TEXTS = (
     "Die Ärzte fahren größtenteils über Köln",
@@ -40,7 +41,7 @@ def test_text_is_found_whatever_its_case_or_alphabet(
     assert len(others) == len(TEXTS) - len(rows)
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@only_sqlite
 def test_sqlite_calls_no_function_of_ours_for_each_row(store: Store) -> None:
     query = sa.select(Interaction.id).where(contains_text(Interaction.prompt, "Über"))
     text = str(query.compile(store.engine))
