@@ -1,7 +1,9 @@
 """What a person does at a page that may still be drawing itself."""
 
+from contextlib import suppress
+
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, TimeoutError, expect
 
 RETRIES, FIRST_LOOK_MS = 5, 4_000
 # Streamlit's own: its navigation is no proper list, nested landmarks, and its progress has no name
@@ -22,7 +24,8 @@ def click_for(button: Locator, wanted: Locator) -> None:
     was never clicked.
     """
     for _ in range(RETRIES):
-        button.click(delay=50)
+        with suppress(TimeoutError):  # it is gone: what it does takes a while
+            button.click(delay=50, timeout=FIRST_LOOK_MS)
         try:
             expect(wanted).to_be_visible(timeout=FIRST_LOOK_MS)
         except AssertionError:

@@ -13,7 +13,7 @@ from rlhf_core.registry.service import promote_version, register_version
 from rlhf_core.training import TrainReport
 from rlhf_core.vocabulary import ModelKind, Role
 from tests.browser.conftest import OpenAs
-from tests.browser.hands import go_to, press
+from tests.browser.hands import click_for, go_to
 from tests.learning.rated import add_rated, make_rows
 from tests.live_server import LiveServer, run_server
 
@@ -56,9 +56,12 @@ def test_policy_is_launched_in_one_click_and_copied_with_changes(
     page.locator(".st-key-launch_part").get_by_text("Policy", exact=True).click()
     expect(page.get_by_text("PPO (recommended)")).to_be_visible()
     expect(page.get_by_text("fits in")).to_be_visible()
-    press(page, "start")
-    expect(page.get_by_role("heading", name="Policy (PPO)")).to_be_visible()
+    click_for(
+        page.locator(".st-key-start button").last, page.get_by_role("heading", name="Policy (PPO)")
+    )
     expect(page.get_by_text("It is next in the queue gpu")).to_be_visible()
-    press(page, "clone_run")
-    expect(page.get_by_text("Copied from the run Policy (PPO)")).to_be_visible()
+    click_for(
+        page.locator(".st-key-clone_run button"),
+        page.get_by_text("Copied from the run Policy (PPO)"),
+    )
     expect(page.get_by_text("A run with these parameters is queued already.")).to_be_visible()

@@ -122,6 +122,7 @@ def test_keys_are_dead_in_a_dialog_and_in_a_text(desk: Desk, shared_data: Path) 
         ]
 
 
+@pytest.mark.slow
 def test_correction_typed_and_not_sent_survives_a_reload(desk: Desk, shared_data: Path) -> None:
     page, _, server = desk
     items = load_real_items(server, shared_data, 2)

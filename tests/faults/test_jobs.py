@@ -128,6 +128,7 @@ def test_recovery_function_of_the_queue_is_still_there() -> None:
     assert callable(DBOS._recover_pending_workflows)
 
 
+@postgres_is_slow
 def test_run_survives_an_outage_of_the_database(world: World) -> None:
     world.start_worker()
     job_id = world.enqueue(first_attempt_s=3.0)

@@ -140,6 +140,7 @@ def test_newer_schema_is_refused_with_a_sentence(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_other_secret_key_is_refused(quiet_server: LiveServer) -> None:
     done = start_refused(quiet_server.data_dir, RLHF_SECRET_KEY="another")
     assert done.returncode == 1

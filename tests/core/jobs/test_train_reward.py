@@ -355,6 +355,7 @@ def test_command_line_examines_and_scores_on_a_bare_machine(rated: Store) -> Non
     assert (status, job["result"]["num_scored"]) == (0, 60), said
 
 
+@pytest.mark.slow
 @only_sqlite
 def test_command_line_says_what_is_missing_and_fails(store: Store) -> None:
     status, nothing, said = call("train", "sbert", "--threshold", "9")

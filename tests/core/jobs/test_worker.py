@@ -74,6 +74,7 @@ def test_cancel_leaves_no_process_and_retry_runs_again(world: World) -> None:
     assert world.starts_of(never) == []
 
 
+@postgres_is_slow
 def test_two_workers_run_20_jobs_once_each(world: World, tmp_path: Path) -> None:
     child = tmp_path / "light.py"
     child.write_text(LIGHT_CHILD.format(journal=str(world.journal)))

@@ -141,6 +141,7 @@ def test_an_adapter_of_sft_is_trained_on_and_its_copy_is_the_reference(
         run(relative(adapter, lora_rank=3), tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_a_greater_margin_asks_for_a_greater_lead(tiny: Path, tmp_path: Path) -> None:
     clear = [replace(pair, margin=4.0) for pair in PAIRS]
     found = {
@@ -199,6 +200,7 @@ def test_a_bad_held_out_reward_is_named(tiny: Path, tmp_path: Path) -> None:
         run(rloo(tiny, held=lambda prompts, answers: [math.nan] * len(answers)), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_policy_that_goes_far_off_is_stopped(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingFailed, match=r"went far from the base .*; the last checkpoint"):
         run(

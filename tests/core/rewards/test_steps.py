@@ -259,6 +259,7 @@ def test_other_rows_do_not_go_on_from_a_checkpoint(train: Train) -> None:
     assert any("training starts anew" in line for line in tracker.lines)
 
 
+@pytest.mark.slow
 def test_a_causal_model_learns_too(train: Train, tmp_path: Path) -> None:
     llama = make_llama(tmp_path / "llama")
     report = train(make_solutions(100), base=str(llama))

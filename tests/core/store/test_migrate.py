@@ -138,6 +138,7 @@ def upgrade_in_processes(url: str, count: int) -> list[subprocess.CompletedProce
         return list(pool.map(run, range(count)))
 
 
+@pytest.mark.slow
 def test_six_upgrades_at_once_all_succeed_on_sqlite(tmp_path: Path) -> None:
     done = upgrade_in_processes(f"sqlite:///{tmp_path / 'six.db'}", 6)
     assert [p.returncode for p in done] == [0] * 6, [p.stderr[-500:] for p in done]
