@@ -51,6 +51,14 @@ def browser() -> Iterator[Browser]:
         launched.close()
 
 
+@pytest.fixture(autouse=True)
+def _close_pages(browser: Browser) -> Iterator[None]:
+    """A page that stays open goes on asking its server, and takes time from all other tests."""
+    yield
+    for context in browser.contexts:
+        context.close()
+
+
 @pytest.fixture
 def desk(browser: Browser, tmp_path: Path) -> Iterator[Desk]:
     """A rater of their own at a server of their own."""
