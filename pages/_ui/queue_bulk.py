@@ -72,7 +72,7 @@ def _preview(actor: Actor, ticked: list[Match], given: dict[str, object]) -> Bul
     if not ticked or not given:
         return None
     try:
-        draft = FeedbackDraft(**given)  # type: ignore[arg-type]
+        draft = FeedbackDraft.model_validate(given)
     except ValidationError as error:
         raise explain(error) from error
     with get_store().reading() as db:
@@ -122,7 +122,8 @@ def _apply(ids: tuple[object, ...], given: dict[str, object]) -> None:
         return
     try:
         with get_store().writing() as db:
-            rate_in_bulk(db, actor=actor, interaction_ids=ids, draft=FeedbackDraft(**given))  # type: ignore[arg-type]
+            draft = FeedbackDraft.model_validate(given)
+            rate_in_bulk(db, actor=actor, interaction_ids=ids, draft=draft)
     except RlhfError as error:
         st.session_state[FAILURE] = error
         return
