@@ -174,6 +174,7 @@ class JobKind(StrEnum):
     RETRAIN = "retrain"
     SCORE = "score"
     CLUSTER_FAILURES = "cluster_failures"
+    COMPARE_VERSIONS = "compare_versions"
     IMPORT = "import"
 
 
@@ -215,6 +216,7 @@ class ModelKind(StrEnum):
     REWARD_STEPS = "reward_steps"
     REWARD_ENSEMBLE = "reward_ensemble"
     POLICY = "policy"
+    POLICY_REMOTE = "policy_remote"
 
 
 class Alias(StrEnum):
@@ -222,6 +224,39 @@ class Alias(StrEnum):
 
     PRODUCTION = "production"
     CANARY = "canary"
+
+
+class DeploymentKind(StrEnum):
+    """What a share of the traffic is for."""
+
+    CANARY = "canary"
+    AB_TEST = "ab_test"
+    INTERLEAVING = "interleaving"
+
+
+class Arm(StrEnum):
+    """Who answered a request: what serves, or a side of a running deployment."""
+
+    PRODUCTION = "production"
+    CONTROL = "control"
+    TREATMENT = "treatment"
+
+
+class GateKind(StrEnum):
+    """What a rule asks of a version before it is promoted."""
+
+    NUM_ROWS = "num_rows"
+    QUALITY = "quality"
+    NOT_WORSE = "not_worse"
+    CALIBRATION = "calibration"
+    LENGTH_DRIFT = "length_drift"
+    KL = "kl"
+    SYCOPHANCY = "sycophancy"
+    BLIND_WINS = "blind_wins"
+    VETO = "veto"
+    INTEGRITY = "integrity"
+    CONSENT = "consent"
+    ERASED_ROWS = "erased_rows"
 
 
 class DeploymentState(StrEnum):

@@ -25,7 +25,7 @@ LAYERS = [
     {"privacy"},
     {"feedback", "dataset", "analytics", "registry"},
     {"alerts", "release", "interchange", "demo", "queues"},
-    {"serving"},
+    {"serving", "gates"},
     {"jobs"},
     {"api", "cli", "__main__"},
 ]
@@ -36,7 +36,8 @@ HEAVY = {
     "scipy", "skops", "pandas", "pyarrow", "streamlit", "plotly",
 }  # fmt: skip
 SERVICES = [
-    "accounts", "privacy", "feedback", "queues", "dataset", "registry", "alerts", "jobs",
+    "accounts", "privacy", "feedback", "queues", "dataset", "registry", "alerts", "release",
+    "gates", "jobs",
 ]  # fmt: skip
 WRITING_VERBS = (
     "create_", "submit_", "register_", "enqueue_", "set_", "promote_", "roll_back_", "withdraw_",

@@ -25,6 +25,7 @@ class Permission(StrEnum):
     RUN_JOBS = "run_jobs"
     READ_MODELS = "read_models"
     PROMOTE_MODELS = "promote_models"
+    OVERRIDE_GATES = "override_gates"
     MANAGE_ACCOUNTS = "manage_accounts"
     READ_AUDIT = "read_audit"
 

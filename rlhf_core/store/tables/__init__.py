@@ -22,14 +22,13 @@ from rlhf_core.store.tables.feedback import (
 from rlhf_core.store.tables.interactions import Event, Interaction, ReasoningStep
 from rlhf_core.store.tables.jobs import Job, JobLogLine, JobMetric, JobSample, Schedule, Worker
 from rlhf_core.store.tables.models import (
-    Deployment,
     Evaluation,
     InteractionReward,
     Model,
     ModelAlias,
     ModelAliasChange,
     ModelVersion,
-    ServedLogEntry,
+    VersionComparison,
 )
 from rlhf_core.store.tables.privacy import Consent, Erasure
 from rlhf_core.store.tables.queues import (
@@ -39,6 +38,12 @@ from rlhf_core.store.tables.queues import (
     RatingQueue,
     RatingQueueItem,
     RatingQueueMember,
+)
+from rlhf_core.store.tables.release import (
+    Deployment,
+    GateRule,
+    ServedLogEntry,
+    VersionVeto,
 )
 from rlhf_core.store.tables.rollups import (
     AspectRollup,
@@ -87,6 +92,7 @@ __all__ = [
     "FeedbackRevision",
     "FeedbackRollup",
     "FeedbackSpan",
+    "GateRule",
     "IdempotencyKey",
     "Interaction",
     "InteractionReward",
@@ -119,5 +125,7 @@ __all__ = [
     "Token",
     "UnsentText",
     "UserSession",
+    "VersionComparison",
+    "VersionVeto",
     "Worker",
 ]

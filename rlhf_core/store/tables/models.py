@@ -1,4 +1,4 @@
-"""Models, their versions, who serves whom, and what was served."""
+"""Models, their versions, which one serves, and what examinations and comparisons said."""
 
 import uuid
 from datetime import datetime
@@ -16,7 +16,7 @@ from rlhf_core.store.base import (
     growing_set,
     primary_id,
 )
-from rlhf_core.vocabulary import Alias, DeploymentState, ModelKind
+from rlhf_core.vocabulary import Alias, ModelKind
 
 
 class Model(Base):
@@ -136,60 +136,29 @@ class InteractionReward(Base):
     scored_at: Mapped[datetime] = created_moment()
 
 
-class Deployment(Base):
-    """A version on part of the traffic. At most one runs a model."""
+class VersionComparison(Base):
+    """Versions side by side on the same frozen rows. `version_ids` in the order they were named.
 
-    __tablename__ = "deployments"
-    __table_args__ = (
-        sa.CheckConstraint("traffic_percent BETWEEN 0 AND 100", name="traffic_range"),
-        sa.Index(
-            "uq_deployments_running",
-            "model_id",
-            unique=True,
-            sqlite_where=sa.text("state = 'running'"),
-            postgresql_where=sa.text("state = 'running'"),
-        ),
-    )
+    `result` is all figures with their intervals; the rows' own scores lie in the artifact folder,
+    under `artifact_path`. `queue_id`: people compare what the versions disagree on.
+    """
+
+    __tablename__ = "version_comparisons"
 
     id: Mapped[uuid.UUID] = primary_id()
-    model_id: Mapped[uuid.UUID] = foreign("models.id")
-    version_id: Mapped[uuid.UUID] = foreign("model_versions.id")
-    baseline_version_id: Mapped[uuid.UUID | None] = foreign("model_versions.id", nullable=True)
-    state: Mapped[DeploymentState] = mapped_column(
-        closed_set(DeploymentState), default=DeploymentState.RUNNING
+    model_id: Mapped[uuid.UUID] = foreign("models.id", ondelete="CASCADE")
+    dataset_version_id: Mapped[uuid.UUID | None] = foreign("dataset_versions.id", nullable=True)
+    job_id: Mapped[uuid.UUID | None] = foreign("jobs.id", ondelete="SET NULL", nullable=True)
+    queue_id: Mapped[uuid.UUID | None] = foreign(
+        "rating_queues.id", ondelete="SET NULL", nullable=True
     )
-    traffic_percent: Mapped[float]
-    plan: Mapped[Json | None]
-    verdict: Mapped[Json | None]
+    split: Mapped[str] = mapped_column(sa.String(32))
+    num_rows: Mapped[int]
+    version_ids: Mapped[JsonList]
+    result: Mapped[Json]
+    artifact_path: Mapped[str | None] = mapped_column(sa.String(500))
+    manifest_sha256: Mapped[str | None] = mapped_column(sa.String(64))
     created_by: Mapped[uuid.UUID | None] = foreign(
         "accounts.id", ondelete="SET NULL", nullable=True
     )
-    started_at: Mapped[datetime] = created_moment()
-    ended_at: Mapped[datetime | None]
-
-
-class ServedLogEntry(Base):
-    """One answered request: which version, which arm, how long, and whether it fell back."""
-
-    __tablename__ = "served_log"
-    __table_args__ = (sa.Index("ix_served_log_version_time", "model_version_id", "served_at"),)
-
-    id: Mapped[uuid.UUID] = primary_id()
-    endpoint: Mapped[str] = mapped_column(sa.String(32))
-    model_version_id: Mapped[uuid.UUID | None] = foreign(
-        "model_versions.id", ondelete="SET NULL", nullable=True, index=False
-    )
-    deployment_id: Mapped[uuid.UUID | None] = foreign(
-        "deployments.id", ondelete="SET NULL", nullable=True
-    )
-    arm: Mapped[str | None] = mapped_column(sa.String(32))
-    propensity: Mapped[float | None]
-    user_pseudonym: Mapped[str | None] = mapped_column(sa.String(64))
-    interaction_id: Mapped[uuid.UUID | None] = foreign(
-        "interactions.id", ondelete="SET NULL", nullable=True
-    )
-    num_candidates: Mapped[int | None]
-    latency_ms: Mapped[float]
-    is_fallback: Mapped[bool] = mapped_column(default=False)
-    reason: Mapped[str | None] = mapped_column(sa.String(200))
-    served_at: Mapped[datetime] = mapped_column(index=True)
+    created_at: Mapped[datetime] = created_moment()

@@ -30,7 +30,7 @@ from tests.learning.rated import add_interaction
 from tests.postgres_databases import postgres_url, run_on_server
 
 ROOT = Path(__file__).resolve().parents[3]
-HEAD = "0005"
+HEAD = "0006"
 DBOS_TABLES = {"queues", "notifications", "streams", "operation_outputs", "application_versions"}
 
 
