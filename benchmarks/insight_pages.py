@@ -150,11 +150,13 @@ async def measure_viewers(
 ) -> dict[str, float]:
     """Many viewers, each of which chooses something else now and then."""
     took: list[float] = []
+    open_pages = asyncio.Barrier(len(cookies))
 
     async def view(number: int, cookie: str) -> None:
         chance = random.Random(number)
         async with Tab(port, cookie, "trends" if number % 3 == 0 else "overview") as tab:
             await tab.run()
+            await open_pages.wait()  # they do not come in the same second
             for _ in range(options.views):
                 await asyncio.sleep(chance.uniform(*options.think))
                 query: dict[str, Any] = find_period(chance.randrange(14))

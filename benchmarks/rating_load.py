@@ -291,14 +291,19 @@ def run_raters(
 async def run_tabs(
     port: int, people: list[Person], queue: uuid.UUID, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Some raters at the page: milliseconds from a key to the end of the run it starts."""
+    """Some raters at the page: milliseconds from a key to the end of the run it starts.
+
+    Nobody rates before all have their first item: people do not come in the same second.
+    """
     times: list[float] = []
+    open_pages = asyncio.Barrier(len(people))
 
     async def work(person: Person, number: int) -> None:
         chance = random.Random(number)
         cookie = await asyncio.to_thread(sign_in, port, person.link)
         async with Tab(port, cookie, "rate", f"queue={queue}") as tab:
             await tab.run()
+            await open_pages.wait()
             for _ in range(options.tab_items):
                 await asyncio.sleep(chance.uniform(*options.think))
                 times.append(1e3 * await tab.run(f"rating_{chance.randint(1, 5)}_"))

@@ -36,6 +36,7 @@ from rlhf_core.analytics.trends import (
     read_ratings,
     read_trend,
 )
+from rlhf_core.store.engine import get_store
 
 APPROVAL, RATING = "approval", "rating"
 MEASURES = {APPROVAL: "Approval", RATING: "Average rating"}
@@ -57,18 +58,24 @@ class OverviewPage:
     actions_table: pd.DataFrame
 
 
+@st.cache_resource(ttl=READ_AGAIN_S, show_spinner=False)
+def _read_loop(_actor: Actor) -> Loop:
+    """Where the loop stands, whatever period is looked at."""
+    with get_store().reading() as db:
+        return read_loop(db, actor=_actor)
+
+
 @st.cache_resource(ttl=READ_AGAIN_S, max_entries=100, show_spinner=False)
 def read_overview_page(_actor: Actor, filters: Filters, grain: Grain) -> OverviewPage:
     """The overview's figures, at most 10 s old."""
     with fresh_db() as db:
         overview = read_overview(db, actor=_actor, filters=filters)
-        loop = read_loop(db, actor=_actor)
         trend = read_trend(db, actor=_actor, filters=filters, grain=grain)
         marks = list_marks(db, actor=_actor, filters=filters)
         actions = summarize_by_action_type(db, actor=_actor, filters=filters)
     return OverviewPage(
         overview,
-        loop,
+        _read_loop(_actor),
         trend,
         marks,
         actions,

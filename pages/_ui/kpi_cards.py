@@ -10,6 +10,7 @@ from streamlit.errors import StreamlitAPIException
 
 from pages._ui.insight_rows import link_to_rows
 from pages._ui.messages import plain
+from pages._ui.sparklines import draw_sparkline
 from rlhf_core.analytics.filters import Filters
 from rlhf_core.analytics.key_figures import KeyFigures
 from rlhf_core.analytics.loop import MAX_WAITING, LiveVersion, Loop
@@ -41,6 +42,10 @@ class Kpi:
     rows_label: str = "All feedback"
     rows: dict[str, Any] = field(default_factory=dict)
     rater_kinds: tuple[RaterKind, ...] = ()
+
+    def say(self, value: float) -> str:
+        """The value as people read it, with its unit."""
+        return f"{self.scale * value:,.{self.decimals}f}{self.unit}"
 
 
 KPIS = (
@@ -181,14 +186,15 @@ def _draw_kpi(kpi: Kpi, overview: Overview, days: list[KeyFigures]) -> None:
     change = say_change(kpi, overview.now, overview.before)
     st.metric(
         kpi.label,
-        UNKNOWN if value is None else f"{kpi.scale * value:,.{kpi.decimals}f}{kpi.unit}",
+        UNKNOWN if value is None else kpi.say(value),
         delta=change,
         delta_description=None if change is None else "vs. before",
         delta_color="primary" if change is None else "normal",
         help=kpi.help,
-        chart_data=sparks if len(sparks) > 1 else None,
-        chart_type="bar" if kpi.is_count else "line",
     )
+    if len(sparks) > 1:
+        alt = f"{kpi.label} over the period, from {kpi.say(sparks[0])} to {kpi.say(sparks[-1])}"
+        draw_sparkline(sparks, alt, as_bars=kpi.is_count)
 
 
 def _draw_live(live: Sequence[LiveVersion]) -> None:

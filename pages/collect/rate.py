@@ -11,7 +11,7 @@ from pages._ui.messages import empty_state, plain, show_error
 from pages._ui.rating_aspects import draw_aspects
 from pages._ui.rating_guard import guard_keys
 from pages._ui.rating_others import draw_others, draw_others_button
-from pages._ui.rating_place import draw_failure, find_place, note_shown
+from pages._ui.rating_place import Place, draw_failure, find_place, note_shown
 from pages._ui.rating_queue import (
     ask_queue,
     find_queue,
@@ -24,7 +24,7 @@ from pages._ui.span_marker import draw_completion
 from pages._ui.state import show_notices
 from pages._ui.steps_form import current_step, draw_steps
 from pages._ui.voice_notes import draw_voice_button, draw_voice_notes
-from rlhf_core.accounts.permissions import Permission
+from rlhf_core.accounts.permissions import Actor, Permission
 from rlhf_core.errors import Forbidden, NotFound, RlhfError
 from rlhf_core.feedback.assignment import count_rated
 from rlhf_core.store.engine import get_store
@@ -37,19 +37,24 @@ def forget_address() -> None:
     leave_lost_queue(require_page(Permission.RATE))
 
 
-actor = require_page(Permission.RATE)
-place = None
-try:
-    queue = find_queue(actor)
-    if queue is None or queue.subject is not QueueSubject.COMPARISONS:
-        place = find_place(actor, queue)
+def count_all(actor: Actor, place: Place | None) -> tuple[int, int]:
+    """How many of all items the person has rated, and how many there are."""
     with get_store().reading() as db:
         done = count_rated(db, actor=actor)
     total = read_num_interactions(actor)
     if place is not None and total <= done:  # there is more than was counted: it came just now
         read_num_interactions.clear()
         total = read_num_interactions(actor)
-    total = max(done, total)
+    return done, max(done, total)
+
+
+actor = require_page(Permission.RATE)
+place = None
+try:
+    queue = find_queue(actor)
+    if queue is None or queue.subject is not QueueSubject.COMPARISONS:
+        place = find_place(actor, queue)
+    done, total = (0, 0) if queue is not None else count_all(actor, place)
 except RlhfError as error:
     st.title("Rate")
     show_error(error)
@@ -72,7 +77,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", key="heading"):
             width=280,
         )
 
-if place is None and total == 0:
+if queue is None and place is None and total == 0:
     empty_state(
         "Nothing to rate yet",
         "Import interactions, or send them to the API."

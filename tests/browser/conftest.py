@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from rlhf_core.accounts.permissions import Actor
+from rlhf_core.store.tables import Interaction
 from rlhf_core.vocabulary import Role
 from tests.conftest import miss
 from tests.live_server import LiveServer, run_server
@@ -59,17 +61,25 @@ def _close_pages(browser: Browser) -> Iterator[None]:
         context.close()
 
 
+@pytest.fixture(scope="session")
+def desk_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """The server of those who rate all there is: one test at a time, each with its own items."""
+    with run_server(tmp_path_factory.mktemp("desk")) as server:
+        yield server
+
+
 @pytest.fixture
-def desk(browser: Browser, tmp_path: Path) -> Iterator[Desk]:
-    """A rater of their own at a server of their own."""
-    with run_server(tmp_path) as server:
-        context = browser.new_context(viewport={"width": 1280, "height": 900})
-        page = context.new_page()
-        actor, link = server.make_account(Role.RATER)
-        page.on("pageerror", lambda error: pytest.fail(str(error)))
-        page.goto(link)
-        yield page, actor, server
-        context.close()
+def desk(browser: Browser, desk_server: LiveServer) -> Iterator[Desk]:
+    """A rater of their own at a server that holds nothing to rate yet."""
+    with desk_server.store.writing() as db:
+        db.execute(sa.delete(Interaction))  # what was said of them goes with them
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    actor, link = desk_server.make_account(Role.RATER)
+    page.on("pageerror", lambda error: pytest.fail(str(error)))
+    page.goto(link)
+    yield page, actor, desk_server
+    context.close()
 
 
 @pytest.fixture

@@ -70,7 +70,11 @@ def test_open_dialog_stops_no_run(
 
 
 @pytest.mark.parametrize(
-    ("lose", "said"), [(demote, "not open to the role rater"), (disable, "You are signed out")]
+    ("lose", "said"),
+    [
+        (demote, "not open to the role rater"),
+        pytest.param(disable, "You are signed out", marks=pytest.mark.slow),
+    ],
 )
 def test_open_dialog_promotes_nothing(
     open_as: OpenAs,

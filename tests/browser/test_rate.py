@@ -125,7 +125,7 @@ def test_steps_and_comment_by_keys(
     ]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.slow), "dark"])
 def test_page_has_no_accessibility_violation(
     open_as: OpenAs, prompts: list[str], scheme: str
 ) -> None:

@@ -24,6 +24,7 @@ def declare_dead_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     get_settings.cache_clear()
 
 
+@postgres_is_slow
 def test_killed_worker_takes_its_children_along_and_its_next_life_goes_on(world: World) -> None:
     worker = world.start_worker()
     job_id = world.enqueue(first_attempt_s=600, spawn=True)

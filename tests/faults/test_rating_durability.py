@@ -5,6 +5,7 @@ import uuid
 from pathlib import Path
 
 import httpx
+import pytest
 import sqlalchemy as sa
 
 from rlhf_core.accounts import tokens
@@ -31,6 +32,7 @@ def stored_ratings(data_dir: Path) -> dict[uuid.UUID, int | None]:
         store.close()
 
 
+@pytest.mark.slow
 def test_killed_server_keeps_every_rating_that_the_api_acknowledged(tmp_path: Path) -> None:
     acknowledged: dict[uuid.UUID, int] = {}
     enough = threading.Event()

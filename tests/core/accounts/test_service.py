@@ -9,6 +9,9 @@ from rlhf_core.errors import Conflict, Forbidden, InvalidInput, NotFound
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Account, AuditEvent
 from rlhf_core.vocabulary import Role
+from tests.databases import postgres_is_slow
+
+pytestmark = postgres_is_slow
 
 PASSWORD = "correct horse battery"
 

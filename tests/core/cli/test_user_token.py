@@ -10,6 +10,9 @@ from rlhf_core.accounts.permissions import Permission
 from rlhf_core.cli import token, user
 from rlhf_core.errors import Conflict, InvalidInput
 from rlhf_core.store.engine import Store
+from tests.databases import postgres_is_slow
+
+pytestmark = postgres_is_slow
 
 
 def run(command: click.Command, *arguments: str, input: str | None = None) -> Any:

@@ -14,7 +14,10 @@ from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import Choice, DatasetPurpose, RaterKind
 from tests.core.dataset.frozen import freeze_all
 from tests.core.dataset.world import rate, vote, withdraw_consent
+from tests.databases import postgres_is_slow
 from tests.learning.rated import add_feedback, add_interaction, add_rater
+
+pytestmark = postgres_is_slow
 
 
 def freeze(

@@ -9,6 +9,7 @@ from rlhf_core.errors import Forbidden, NotEnoughData, TrainingFailed
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import Choice, DatasetPurpose, Role, TieRule
 from tests.core.dataset.world import add_steps, params_of, rate, vote
+from tests.databases import postgres_is_slow
 from tests.learning.rated import (
     add_feedback,
     add_interaction,
@@ -17,6 +18,8 @@ from tests.learning.rated import (
     make_rows,
     with_score,
 )
+
+pytestmark = postgres_is_slow
 
 PAIRS, STEPS = DatasetPurpose.PREFERENCES, DatasetPurpose.STEPS
 

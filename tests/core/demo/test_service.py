@@ -100,6 +100,7 @@ def test_all_of_it_is_marked_as_demo(store: Store) -> None:
         assert set(db.scalars(sa.select(Interaction.source))) == {DEMO_SOURCE}
 
 
+@pytest.mark.slow
 @only_sqlite
 def test_the_same_seed_makes_the_same_rows(store: Store) -> None:
     def texts() -> list[Any]:

@@ -10,6 +10,8 @@ from rlhf_core.config import SOURCE_ROOT
 from rlhf_core.store.engine import Store
 from tests.databases import postgres_is_slow
 
+pytestmark = postgres_is_slow
+
 EXAMPLE = Path(__file__).resolve().parents[2] / "data" / "native_example.jsonl"
 
 
@@ -28,7 +30,6 @@ def run_json(*arguments: object) -> dict[str, Any]:
     return answer
 
 
-@postgres_is_slow
 def test_import_and_export_print_one_json_document(store: Store, tmp_path: Path) -> None:
     trial = run_json("import", EXAMPLE, "--format", "native", "--dry-run")
     assert (trial["stored"], trial["is_dry_run"]) == (4, True)

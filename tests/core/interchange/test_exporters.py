@@ -27,6 +27,7 @@ from rlhf_core.store.tables import AuditEvent, Interaction
 from rlhf_core.vocabulary import ExportFormat, ImportFormat, Role
 from tests.builders import interaction_draft, make_actor, make_interaction
 from tests.core.interchange.conftest import Importing
+from tests.databases import postgres_is_slow
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "data" / "native_example.jsonl"
 
@@ -52,6 +53,7 @@ def round_trip(store: Store, tmp_path: Path) -> tuple[str, str]:
     return text, again
 
 
+@postgres_is_slow
 def test_native_comes_back_byte_for_byte(
     store: Store, import_lines: Importing, tmp_path: Path
 ) -> None:
@@ -77,6 +79,7 @@ def test_native_comes_back_byte_for_byte(
     assert person.account_id.hex not in text
 
 
+@postgres_is_slow
 def test_real_data_comes_back_byte_for_byte(
     store: Store, import_real: Importing, tmp_path: Path
 ) -> None:
@@ -87,6 +90,7 @@ def test_real_data_comes_back_byte_for_byte(
     assert text.count("\n") == 924 + 802 + 196
 
 
+@postgres_is_slow
 def test_both_databases_export_the_same_bytes(
     store: Store, import_lines: Importing, tmp_path: Path
 ) -> None:
@@ -102,6 +106,7 @@ def test_both_databases_export_the_same_bytes(
     assert all('"extra":{"b":2,"zz":1}' in line for line in lines)
 
 
+@postgres_is_slow
 def test_withdrawn_feedback_and_demo_data_stay_here(store: Store) -> None:
     with store.writing() as db:
         actor = make_actor(db, Role.ADMIN)
@@ -113,6 +118,7 @@ def test_withdrawn_feedback_and_demo_data_stay_here(store: Store) -> None:
     assert "feedback" not in json.loads(line)
 
 
+@postgres_is_slow
 def test_one_source_is_exported_alone(store: Store, import_lines: Importing) -> None:
     for source in ("one", "two"):
         import_lines({"prompt": "p", "completion": source}, source=source)
@@ -122,6 +128,7 @@ def test_one_source_is_exported_alone(store: Store, import_lines: Importing) -> 
         assert list_export_sources(db, actor=SYSTEM) == [("one", 1), ("two", 1)]
 
 
+@postgres_is_slow
 def test_openai_chat_can_be_imported_again(store: Store, tmp_path: Path) -> None:
     import_file(store, EXAMPLE, format=ImportFormat.NATIVE, actor=SYSTEM)
     path = tmp_path / "chat.jsonl"
@@ -134,6 +141,7 @@ def test_openai_chat_can_be_imported_again(store: Store, tmp_path: Path) -> None
     assert (report.duplicate, report.rejected) == (2, 0), report.reasons
 
 
+@postgres_is_slow
 def test_comparisons_leave_as_transcripts(store: Store, tmp_path: Path) -> None:
     import_file(store, EXAMPLE, format=ImportFormat.NATIVE, actor=SYSTEM)
     lines = export_text(store, ExportFormat.HH_RLHF).splitlines()
@@ -145,6 +153,7 @@ def test_comparisons_leave_as_transcripts(store: Store, tmp_path: Path) -> None:
         assert line["rejected"].endswith("\n\nAssistant: Boil it until it is done.")
 
 
+@postgres_is_slow
 def test_csv_cells_cannot_be_formulas(store: Store, import_lines: Importing) -> None:
     active = ["=1+1", "+1", "-1", "@x", "\tx", "\rx"]
     shared = {"completion": "c", "feedback": [{"thumb": -1, "comment": "=A1"}]}
@@ -162,6 +171,7 @@ def test_make_inert_leaves_harmless_cells() -> None:
     assert [make_inert(cell) for cell in ("a=b", "", None, -1, "1")] == ["a=b", "", None, -1, "1"]
 
 
+@postgres_is_slow
 def test_an_export_needs_the_permission_and_is_audited(store: Store) -> None:
     rater = Actor(name="kim", role=Role.RATER, account_id=uuid.uuid4())
     with pytest.raises(Forbidden, match="may not export data"):
@@ -174,12 +184,14 @@ def test_an_export_needs_the_permission_and_is_audited(store: Store) -> None:
     )  # fmt: skip
 
 
+@postgres_is_slow
 def test_a_file_that_cannot_be_written_leaves_no_part(store: Store, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="cannot be written"):
         export_file(store, tmp_path / "no" / "x", format=ExportFormat.CSV, actor=SYSTEM)
     assert not list(tmp_path.glob("*.part"))
 
 
+@postgres_is_slow
 def test_an_export_keeps_little_in_memory(store: Store, import_lines: Importing) -> None:
     text = "x" * 20_000
     import_lines(*({"prompt": f"{n}", "completion": text} for n in range(3_000)))

@@ -19,13 +19,14 @@ from rlhf_core.vocabulary import Choice, RaterKind
 from tests.core.interchange.conftest import Importing
 from tests.databases import postgres_is_slow
 
+pytestmark = postgres_is_slow
+
 
 def count(store: Store, table: Any) -> int:
     with store.reading() as db:
         return db.scalar(sa.select(sa.func.count()).select_from(table)) or 0
 
 
-@postgres_is_slow
 def test_cohere_hf_keeps_every_rating_and_its_means(
     store: Store, import_real: Importing, facts: dict[str, Any]
 ) -> None:

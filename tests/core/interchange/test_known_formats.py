@@ -13,11 +13,13 @@ from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Comparison, Feedback, Interaction, Rater, ReasoningStep
 from rlhf_core.vocabulary import Choice, ImportFormat, RaterKind
 from tests.core.interchange.conftest import Importing
+from tests.databases import postgres_is_slow
 
 USER = {"role": "user", "content": "What is 2 + 2?"}
 ANSWER = {"role": "assistant", "content": "4"}
 
 
+@postgres_is_slow
 def test_openai_chat_takes_prompt_context_steps_and_metadata(
     store: Store, import_lines: Importing
 ) -> None:
@@ -70,6 +72,7 @@ def test_openai_chat_refuses_what_holds_no_answer(import_lines: Importing) -> No
     assert "got 'five'" in report.reasons[6].reason
 
 
+@postgres_is_slow
 def test_hh_rlhf_pairs_become_comparisons_without_a_favoured_side(
     store: Store, shared_data: Path, facts: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -125,6 +128,7 @@ def test_hh_rlhf_refuses_what_is_no_pair(import_lines: Importing) -> None:
     ]
 
 
+@postgres_is_slow
 def test_prm800k_records_lose_no_rating(store: Store, shared_data: Path, tmp_path: Path) -> None:
     path = shared_data / "prm800k_part" / "raw_format_sample.jsonl"
     records = [json.loads(line) for line in path.read_text().splitlines()]

@@ -14,6 +14,7 @@ from rlhf_core.interchange.tables import TableParser
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Comparison, Feedback, Interaction, ReasoningStep
 from rlhf_core.vocabulary import ImportFormat
+from tests.databases import postgres_is_slow
 
 PAIRS = ["prompt=question", "completion=answer", "rating=stars", "comment=note", "rater=who"]
 
@@ -47,6 +48,7 @@ def csv_file(tmp_path: Path) -> Path:
     return path
 
 
+@postgres_is_slow
 def test_csv_with_pairs_stores_the_good_rows(store: Store, csv_file: Path) -> None:
     report = import_table(store, csv_file, mapping_of_pairs(PAIRS))
     assert (report.lines, report.stored, report.rejected) == (10, 3, 7)
@@ -63,6 +65,7 @@ def test_csv_with_pairs_stores_the_good_rows(store: Store, csv_file: Path) -> No
     ]
 
 
+@postgres_is_slow
 def test_csv_rows_are_refused_with_their_line_and_reason(store: Store, csv_file: Path) -> None:
     report = import_table(store, csv_file, mapping_of_pairs(PAIRS), dry_run=True)
     reasons = dict(report.reasons)
@@ -80,6 +83,7 @@ def test_csv_rows_are_refused_with_their_line_and_reason(store: Store, csv_file:
         assert part in reasons[line]
 
 
+@postgres_is_slow
 def test_jsonl_and_parquet_give_what_csv_gives(store: Store, tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -101,6 +105,7 @@ def test_jsonl_and_parquet_give_what_csv_gives(store: Store, tmp_path: Path) -> 
     assert [report.duplicate for report in reports] == [0, 7, 7]
 
 
+@postgres_is_slow
 def test_a_parquet_nan_is_refused_and_a_null_is_not_given(store: Store, tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -113,6 +118,7 @@ def test_a_parquet_nan_is_refused_and_a_null_is_not_given(store: Store, tmp_path
     assert report.reasons[0].line == 2
 
 
+@postgres_is_slow
 def test_what_is_no_parquet_is_said_in_one_sentence(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     path.write_bytes(b"PAR?")
@@ -162,6 +168,7 @@ def test_expressions() -> None:
         parse(mapping, {**row, "parts": [{"x": 3}]})
 
 
+@postgres_is_slow
 def test_a_join_takes_columns_of_a_second_file(store: Store, tmp_path: Path) -> None:
     (tmp_path / "texts.csv").write_text("key,question,answer\nk1,Why?,So.\nk2,When?,Now.\n")
     (tmp_path / "marks.csv").write_text("key,stars,who\nk1,5,a\nk2,1,a\nk1,4,b\nk9,3,b\n")
@@ -184,6 +191,7 @@ def test_a_join_takes_columns_of_a_second_file(store: Store, tmp_path: Path) -> 
         import_table(store, tmp_path / "marks.csv", check_mapping(mapping))
 
 
+@postgres_is_slow
 def test_a_join_on_a_column_that_is_not_unique_is_refused(store: Store, tmp_path: Path) -> None:
     (tmp_path / "texts.csv").write_text("key,q\nk1,Why?\nk1,When?\n")
     (tmp_path / "marks.csv").write_text("key,a\nk1,b\n")
@@ -196,6 +204,7 @@ def test_a_join_on_a_column_that_is_not_unique_is_refused(store: Store, tmp_path
             import_table(store, tmp_path / "marks.csv", check_mapping(mapping), num_workers=workers)
 
 
+@postgres_is_slow
 def test_steps_and_choices_of_a_csv_come_as_json_cells(store: Store, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(
         'id,q,a,b,better,steps\n1,Why?,x,y,b,"[""one"", ""two""]"\n2,Why?,x,y,,not json\n'
@@ -264,6 +273,7 @@ def test_columns_are_suggested_by_name(csv_file: Path) -> None:
     }  # fmt: skip
 
 
+@postgres_is_slow
 def test_delimiters_are_told_by_the_header(store: Store, tmp_path: Path) -> None:
     for name, mark in (("a.csv", ";"), ("b.tsv", "\t")):
         (tmp_path / name).write_text(f"q{mark}a\nWhy, tell me?{mark}So.\n")
@@ -273,6 +283,7 @@ def test_delimiters_are_told_by_the_header(store: Store, tmp_path: Path) -> None
         assert report.stored == 1, report.reasons
 
 
+@postgres_is_slow
 def test_a_csv_without_header_or_with_a_doubled_column_is_refused(
     store: Store, tmp_path: Path
 ) -> None:

@@ -19,6 +19,8 @@ from tests.builders import make_actor
 from tests.core.jobs.world import World
 from tests.databases import postgres_is_slow
 
+pytestmark = postgres_is_slow
+
 ROWS = [{"prompt": f"What is {n} plus 1?", "completion": str(n + 1)} for n in range(3)]
 
 
@@ -37,7 +39,6 @@ def import_rows(store: Store, folder: Path, actor: Actor = SYSTEM) -> uuid.UUID:
         return service.enqueue_job(db, actor=actor, kind=JobKind.IMPORT, params=params).id
 
 
-@postgres_is_slow
 def test_worker_of_the_command_line_runs_an_import(world: World, tmp_path: Path) -> None:
     with world.store.writing() as db:
         trainer = make_actor(db, Role.TRAINER)

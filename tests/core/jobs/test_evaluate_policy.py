@@ -103,6 +103,7 @@ def test_policy_is_examined_beside_what_serves_by_the_judge_of_its_run(
     assert "judged by rule:short" in result["message"]
 
 
+@pytest.mark.slow
 @only_sqlite
 def test_examination_by_hand_leaves_out_what_the_judge_learned(store: Store, base: Path) -> None:
     with store.writing() as db:

@@ -16,7 +16,7 @@ from rlhf_core.store.tables import Job
 from rlhf_core.vocabulary import JobKind, JobState, Resource
 from tests.core.jobs.trained import run
 from tests.core.jobs.trained_policies import GOOD
-from tests.databases import only_sqlite
+from tests.databases import only_sqlite, postgres_is_slow
 
 
 def enqueue(store: Store, *, num_machines: int) -> uuid.UUID:
@@ -36,6 +36,7 @@ def parts_of(store: Store, job_id: uuid.UUID, attempt: int = 1) -> list[machines
         return machines.list_machines(db, job_id, attempt)
 
 
+@postgres_is_slow
 def test_claimed_run_reserves_the_other_machines_and_a_second_run_waits(store: Store) -> None:
     first, second = enqueue(store, num_machines=3), enqueue(store, num_machines=2)
     assert claim(store, first, "a") == 1
@@ -59,6 +60,7 @@ def test_claimed_run_reserves_the_other_machines_and_a_second_run_waits(store: S
     assert len(parts_of(store, second)) == 1
 
 
+@postgres_is_slow
 def test_part_that_lost_its_worker_is_given_up(store: Store) -> None:
     from rlhf_core.jobs import heartbeats
 

@@ -27,7 +27,7 @@ from tests.core.jobs.trained import Log, add_ratings, list_models, work_dir_of
 from tests.core.jobs.trained_policies import QUICK
 from tests.core.jobs.world import until
 from tests.core.policies.tiny_policies import make_policy
-from tests.databases import only_sqlite
+from tests.databases import only_sqlite, postgres_is_slow
 
 FAST = {"options": {"folds": 2, "regularisation": [0.1]}}
 
@@ -108,6 +108,7 @@ def retrain(store: Store, work: Callable[[Store, JobView], None] = work_off, **f
     return attempt
 
 
+@postgres_is_slow
 def test_it_trains_examines_and_proposes_but_never_promotes(store: Store) -> None:
     with store.writing() as db:
         add_ratings(db, 120)
@@ -162,6 +163,7 @@ def test_policy_waits_until_there_is_enough_to_learn_from(store: Store) -> None:
     assert [c["model"] for c in done.result["candidates"]] == ["reward"]
 
 
+@postgres_is_slow
 def test_without_new_ratings_it_is_skipped_with_a_reason(store: Store) -> None:
     with store.writing() as db:
         add_ratings(db, 30)
@@ -187,12 +189,14 @@ def test_too_little_data_is_a_reason_to_skip(store: Store) -> None:
     assert find_queued(store) is None
 
 
+@postgres_is_slow
 def test_second_one_is_refused_while_one_is_under_way(store: Store) -> None:
     job = enqueue(store)
     with pytest.raises(Conflict, match=str(job.id)):
         enqueue(store, reward={**FAST, "model": "other"})
 
 
+@postgres_is_slow
 def test_attempt_after_a_kill_finds_its_part_and_starts_no_second(store: Store) -> None:
     with store.writing() as db:
         add_ratings(db, 30)
@@ -232,6 +236,7 @@ def test_failed_part_fails_it_with_the_sentence_and_a_retry_repeats_it(store: St
     assert again.result["candidates"]
 
 
+@postgres_is_slow
 def test_cancel_takes_the_parts_with_it(store: Store) -> None:
     with store.writing() as db:
         add_ratings(db, 30)
@@ -245,6 +250,7 @@ def test_cancel_takes_the_parts_with_it(store: Store) -> None:
     assert "canceled" in str(attempt.error)
 
 
+@postgres_is_slow
 def test_run_that_somebody_started_is_waited_for_and_not_canceled_with_it(store: Store) -> None:
     from rlhf_core.jobs.train_reward import enqueue_train_reward
 
@@ -263,6 +269,7 @@ def test_run_that_somebody_started_is_waited_for_and_not_canceled_with_it(store:
     attempt.join(10)
 
 
+@postgres_is_slow
 def test_wrong_parameters_are_refused(store: Store) -> None:
     for wrong in ({"what": "all"}, {"min_new": -1}, {"reward": {"seeds": 0}}):
         with pytest.raises(InvalidInput):

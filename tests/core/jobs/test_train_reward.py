@@ -326,6 +326,7 @@ def call(*arguments: str) -> tuple[int, Any, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @only_sqlite
 def test_command_line_trains_on_a_bare_machine_where_no_worker_runs(much_rated: Store) -> None:
     status, job, said = call("train", "sbert", "--wait", "--json")

@@ -100,7 +100,8 @@ def test_under_accelerate_a_killed_process_ends_the_run_which_then_goes_on(
     assert weights[0] == weights[1]
 
 
-@pytest.mark.parametrize("victim", [pytest.param("0", marks=pytest.mark.slow), "1"])
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["0", "1"])
 def test_without_a_launcher_the_other_process_ends_with_a_sentence(
     victim: str, script: Path, tiny: Path, tmp_path: Path
 ) -> None:

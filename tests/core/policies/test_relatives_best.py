@@ -30,7 +30,7 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return all(bool((one[name] == other[name]).all()) for name in one)
 
 
-@pytest.mark.parametrize("relative", [rloo, grpo])
+@pytest.mark.parametrize("relative", [pytest.param(rloo, marks=pytest.mark.slow), grpo])
 def test_the_policy_at_the_held_out_peak_is_written(
     relative: Callable[..., Learn], tiny: Path, tmp_path: Path
 ) -> None:
@@ -59,7 +59,7 @@ def test_without_a_judge_the_last_policy_is_kept_and_the_audit_says_so(
     assert {"sqrt_kl", "reward", "length"} <= set(report.details["audit"]["points"][0])
 
 
-@pytest.mark.parametrize("relative", [dpo, kto])
+@pytest.mark.parametrize("relative", [dpo, pytest.param(kto, marks=pytest.mark.slow)])
 def test_the_policy_with_the_lowest_held_out_loss_is_written(
     relative: Callable[..., Learn], tiny: Path, tmp_path: Path
 ) -> None:

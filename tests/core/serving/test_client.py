@@ -16,6 +16,7 @@ from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import ServedLogEntry
 from tests.core.serving.server import loaded_stub, serve
 from tests.core.serving.world import BAD, GOOD, PROMPT
+from tests.databases import postgres_is_slow
 
 
 def by_length(_prompt: str, completion: str) -> float:
@@ -35,6 +36,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@postgres_is_slow
 def test_candidates_come_back_best_first_with_the_version(store: Store) -> None:
     model = loaded_stub(by_length)
     with serve(store, model) as (port, _), client_of(port) as client:
@@ -51,6 +53,7 @@ def test_candidates_come_back_best_first_with_the_version(store: Store) -> None:
         assert (health.is_running, health.is_ready, health.version) == (True, True, "stub v1")
 
 
+@postgres_is_slow
 def test_one_bad_candidate_comes_last_and_moves_no_other(store: Store) -> None:
     def odd(prompt: str, completion: str) -> float:
         return math.nan if completion == "bad" else by_length(prompt, completion)
@@ -62,6 +65,7 @@ def test_one_bad_candidate_comes_last_and_moves_no_other(store: Store) -> None:
         assert not found.is_fallback
 
 
+@postgres_is_slow
 def test_model_that_gives_no_number_at_all_is_a_fallback_that_names_it(store: Store) -> None:
     with serve(store, loaded_stub(lambda *_: math.nan)) as (port, _), client_of(port) as client:
         found = client.rerank("p", ["aa", "bad", "aaaa"])
@@ -73,6 +77,7 @@ def test_model_that_gives_no_number_at_all_is_a_fallback_that_names_it(store: St
         assert client.rerank("p", []).ranking == ()
 
 
+@postgres_is_slow
 def test_without_a_model_the_order_stays_and_scoring_is_unavailable(store: Store) -> None:
     with serve(store, None) as (port, _), client_of(port) as client:
         found = client.rerank("p", [GOOD, BAD], top_k=1)
@@ -83,6 +88,7 @@ def test_without_a_model_the_order_stays_and_scoring_is_unavailable(store: Store
         assert (client.health().is_running, client.health().is_ready) == (True, False)
 
 
+@postgres_is_slow
 def test_without_a_process_the_order_stays(store: Store) -> None:
     logbook = Logbook(store)
     with client_of(free_port(), logbook=logbook) as client:
@@ -98,6 +104,7 @@ def test_without_a_process_the_order_stays(store: Store) -> None:
     assert (row.endpoint, row.is_fallback, row.num_candidates) == ("rerank", True, 2)
 
 
+@postgres_is_slow
 def test_slow_model_is_not_waited_for(store: Store) -> None:
     go_on = threading.Event()
 
@@ -114,6 +121,7 @@ def test_slow_model_is_not_waited_for(store: Store) -> None:
         go_on.set()
 
 
+@postgres_is_slow
 def test_model_that_raises_leaves_the_order_and_the_process(store: Store) -> None:
     def fail(_prompt: str, completion: str) -> float:
         if completion == "boom":
@@ -169,6 +177,7 @@ def test_another_program_on_the_port_leaves_the_order(answer: bytes) -> None:
         assert found.reason
 
 
+@postgres_is_slow
 def test_caller_without_the_secret_is_refused(store: Store) -> None:
     with serve(store, loaded_stub(by_length)) as (port, _):
         base = f"http://127.0.0.1:{port}"
@@ -179,6 +188,7 @@ def test_caller_without_the_secret_is_refused(store: Store) -> None:
                 assert "stub" not in answer.text
 
 
+@postgres_is_slow
 def test_body_that_is_no_request_is_refused_in_one_sentence(store: Store) -> None:
     headers = {SECRET_HEADER: derive_secret(b"test-key")}
     with serve(store, loaded_stub(by_length)) as (port, _):
@@ -206,11 +216,13 @@ def test_what_is_no_text_is_refused_before_it_is_sent() -> None:
             client.score(["p", "q"], ["c"])
 
 
+@postgres_is_slow
 def test_surrogates_and_nul_pass(store: Store) -> None:
     with serve(store, loaded_stub(by_length)) as (port, _), client_of(port) as client:
         assert client.rerank("\ud800\0", ["a\udfff", "\0bc"]).ranking == (1, 0)
 
 
+@postgres_is_slow
 def test_swap_while_requests_run_drops_none(store: Store) -> None:
     started = threading.Barrier(4 + 1)
     go_on = threading.Event()
@@ -237,6 +249,7 @@ def test_swap_while_requests_run_drops_none(store: Store) -> None:
         assert not any(r.result().is_fallback for r in [*under_way, after])
 
 
+@postgres_is_slow
 def test_every_answer_is_taken_down(store: Store) -> None:
     with serve(store, loaded_stub(by_length)) as (port, slot), client_of(port) as client:
         client.rerank(PROMPT, [GOOD, BAD])

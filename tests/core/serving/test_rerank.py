@@ -13,6 +13,7 @@ from rlhf_core.store.engine import Store
 from tests.core.serving.server import loaded_stub, serve
 from tests.core.serving.test_client import by_length, free_port
 from tests.core.serving.world import BAD, GOOD, PROMPT, promote_reward_model
+from tests.databases import postgres_is_slow
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -31,6 +32,7 @@ def _fresh_program(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     rerank._slot.cache_clear()
 
 
+@postgres_is_slow
 def test_without_a_model_the_order_stays(store: Store) -> None:
     assert not is_model_ready()
     found = rerank_candidates(PROMPT, [BAD, GOOD])
@@ -38,6 +40,7 @@ def test_without_a_model_the_order_stays(store: Store) -> None:
     assert (found.is_fallback, found.reason) == (True, "No model is promoted yet.")
 
 
+@postgres_is_slow
 def test_without_a_process_the_promoted_model_is_loaded_here(store: Store) -> None:
     with store.writing() as db:
         version = promote_reward_model(db)
@@ -53,6 +56,7 @@ def test_without_a_process_the_promoted_model_is_loaded_here(store: Store) -> No
     assert scores.scores[0] == pytest.approx(found.scores[1], abs=1e-3)
 
 
+@postgres_is_slow
 def test_with_a_process_that_one_answers(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with serve(store, loaded_stub(by_length)) as (port, _):
         monkeypatch.setenv("RLHF_INFERENCE_PORT", str(port))
@@ -74,6 +78,7 @@ def test_with_a_process_that_one_answers(store: Store, monkeypatch: pytest.Monke
         (PROMPT, [GOOD, BAD], "two"),
     ],
 )
+@postgres_is_slow
 def test_input_that_cannot_be_scored_comes_back_in_its_order(
     store: Store, query: Any, candidates: list[Any], top_k: Any
 ) -> None:
@@ -90,6 +95,7 @@ def test_no_candidates_and_no_list() -> None:
     assert (nothing.top, nothing.is_fallback) == ((), True)
 
 
+@postgres_is_slow
 def test_damaged_files_leave_the_order(store: Store) -> None:
     with store.writing() as db:
         version = promote_reward_model(db)
@@ -116,6 +122,7 @@ def test_program_without_any_installation_keeps_the_order(tmp_path: Path) -> Non
     assert done.stdout.strip() == "False ('b', 'a') True"
 
 
+@postgres_is_slow
 def test_scoring_texts_of_different_number_is_refused(store: Store) -> None:
     with pytest.raises(InvalidInput, match="1 prompts"):
         rerank.score_completions(["p"], [])
