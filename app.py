@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages._ui.guard import require_actor, sign_out
+from pages._ui.guard import known, require_actor, sign_out
 from pages._ui.messages import plain
 from pages._ui.state import enter_page
 from rlhf_core.accounts.permissions import Permission
@@ -41,6 +41,9 @@ PAGES = [
     ("Train", "train/runs", "Runs", "monitoring", Permission.RUN_JOBS),
     ("Train", "train/schedules", "Retraining", "event_repeat", Permission.RUN_JOBS),
     ("Models", "models/registry", "Models", "deployed_code", Permission.READ_MODELS),
+    ("Models", "models/compare_versions", "Compare versions", "difference", Permission.READ_MODELS),
+    ("Models", "models/rollout", "Rollout", "science", Permission.READ_MODELS),
+    ("Models", "models/gates", "Gates", "rule", Permission.READ_MODELS),
     ("Admin", "admin/transfer", "Import and export", "swap_vert", Permission.EXPORT_DATA),
     ("Admin", "admin/workers", "Workers", "memory", Permission.RUN_JOBS),
 ]
@@ -79,4 +82,5 @@ with st.sidebar, st.container(key="account", horizontal=True, vertical_alignment
     if actor.may(Permission.SCORE):
         st.link_button("API", "/api/docs", icon=":material/api:", type="tertiary")
 enter_page(chosen.url_path)
-chosen.run()
+with known(actor):
+    chosen.run()

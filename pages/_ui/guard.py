@@ -1,5 +1,9 @@
 """Who may see a page. It fails closed however the page was reached or the script was started."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import streamlit as st
 
 from pages._ui.messages import plain, reporting, show_error
@@ -14,6 +18,7 @@ NOT_LAUNCHED = (
 )
 
 _launched = False
+_frame = threading.local()
 
 
 def mark_launched() -> None:
@@ -36,6 +41,16 @@ def require_actor() -> Actor:
     if actor is None:
         st.stop()
     return actor
+
+
+@contextmanager
+def known(actor: Actor) -> Iterator[None]:
+    """While the frame runs a page: whom it has just found, the page need not ask for again."""
+    _frame.actor = actor
+    try:
+        yield
+    finally:  # a callback or a fragment that comes later in this thread asks for itself
+        _frame.actor = None
 
 
 def _find_actor() -> Actor | None:
@@ -85,7 +100,7 @@ def admit(permission: Permission) -> Actor | None:
     A fragment that stopped the script would take with it the others of the same pass: a click in
     an open dialog that came while the tick waited would never be answered.
     """
-    actor = _find_actor()
+    actor = getattr(_frame, "actor", None) or _find_actor()
     if actor is not None and not actor.may(permission):
         st.error(
             f"This page is not open to the role {actor.role.value}: "

@@ -56,14 +56,20 @@ def leave_lost_queue(actor: Actor) -> None:
             leave_queue()
 
 
+@st.cache_resource(ttl=5, max_entries=200, show_spinner=False)
+def read_queues(_actor: Actor, account_id: uuid.UUID | None) -> list[QueueView]:
+    """The queues that this person sees, at most 5 s old: asked with every key."""
+    with get_store().reading() as db:
+        return list_queues(db, actor=_actor)
+
+
 def ask_queue(actor: Actor, chosen: QueueView | None, *, of_pairs: bool = False) -> None:
     """The choice of a queue, where there is one to choose: of comparisons, or of single items."""
-    with get_store().reading() as db:
-        queues = [
-            queue
-            for queue in list_queues(db, actor=actor)
-            if queue.is_for(actor) and (queue.subject is QueueSubject.COMPARISONS) == of_pairs
-        ]
+    queues = [
+        queue
+        for queue in read_queues(actor, actor.account_id)
+        if queue.is_for(actor) and (queue.subject is QueueSubject.COMPARISONS) == of_pairs
+    ]
     if not queues:
         return
     names = {queue.id: f"{queue.name} ({queue.num_items:,})" for queue in queues}
