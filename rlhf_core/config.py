@@ -40,9 +40,25 @@ class Settings(BaseSettings):
     inference_timeout_s: float = Field(
         default=2.0, gt=0, description="A rerank that takes longer returns the original order."
     )
+    versions_in_memory: int = Field(
+        default=4,
+        ge=1,
+        description="Versions of each model that the inference process keeps in memory. What "
+        "serves and what takes part in a canary always stays.",
+    )
     encoder: str = Field(
         default="minilm",
         description="Sentence encoder: `minilm` (bundled all-MiniLM-L6-v2), a folder, or a hub id.",
+    )
+    model_import_dir: str = Field(
+        default="",
+        description="Folder on the server below which the page Models may import model folders; "
+        "empty: only the command line imports.",
+    )
+    hub_owner: str = Field(
+        default="",
+        description="User or organisation at the Hugging Face hub whose repositories get model "
+        "versions; needs its `HF_TOKEN`. Empty: none are pushed.",
     )
     speech_model: str = Field(
         default="",

@@ -16,6 +16,14 @@ class Conflict(RlhfError):
     """Somebody else changed it first, or it exists already."""
 
 
+class GatesFailed(Conflict):
+    """A version does not keep the rules for reaching users. `failed` names those that it breaks."""
+
+    def __init__(self, message: str, *, failed: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.failed = failed
+
+
 class Forbidden(RlhfError):
     """The actor lacks the permission."""
 

@@ -259,6 +259,14 @@ class GateKind(StrEnum):
     ERASED_ROWS = "erased_rows"
 
 
+class GateState(StrEnum):
+    """What a rule found of a version."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    NOT_MEASURED = "not_measured"
+
+
 class DeploymentState(StrEnum):
     """Life of a canary or an A/B test."""
 

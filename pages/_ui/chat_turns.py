@@ -1,46 +1,91 @@
-"""A conversation on screen: its turns, what one says of them, and the answer as it comes."""
+"""A conversation on screen: its turns, two answers side by side, and what one says of them."""
 
-import time
-import uuid
-from contextlib import closing
-from typing import Any
+from collections.abc import Sequence
+from itertools import groupby
 
 import streamlit as st
 
-from pages._ui.guard import require_page
+from pages._ui.chat_steps import draw_steps
+from pages._ui.chat_words import ask_again, choose, correct, say
 from pages._ui.interaction_view import draw_text
-from pages._ui.messages import plain, reporting
-from pages._ui.state import notify
-from rlhf_core.accounts.permissions import Actor, Permission
-from rlhf_core.errors import RlhfError
-from rlhf_core.feedback.drafts import MAX_COMMENT_CHARS, FeedbackDraft
-from rlhf_core.feedback.service import submit_feedback
-from rlhf_core.serving.answers import Served, finish_answer
-from rlhf_core.serving.chat_client import stream_policy
-from rlhf_core.serving.talks import TalkTurn, begin_turn, messages_of
-from rlhf_core.store.engine import get_store
+from pages._ui.messages import plain
+from rlhf_core.serving.talks import TalkTurn, awaits_choice
+from rlhf_core.vocabulary import Choice
 
-RETRY = "chat_retry"
-DRAWN_EVERY_S = 0.05
 THUMBS = {1: ("thumb_up", "Good"), -1: ("thumb_down", "Bad")}
+SIDES = ("Left", "Right")
+CHOICES = {
+    Choice.LEFT: ("Left is better", "arrow_back"),
+    Choice.RIGHT: ("Right is better", "arrow_forward"),
+    Choice.TIE: ("Tie", "drag_handle"),
+    Choice.BOTH_BAD: ("Both bad", "thumb_down"),
+}
 
 
 def draw_turns(turns: list[TalkTurn]) -> None:
     """The conversation so far, each answer with what may be said of it."""
     if turns and turns[0].number:
-        st.caption(f"The latest {len(turns)} turns; older ones are not shown.")
-    for number, turn in enumerate(turns):
+        st.caption(f"The latest {len(turns)} answers; older ones are not shown.")
+    groups = [list(group) for _, group in groupby(turns, key=_group_of)]
+    for number, group in enumerate(groups):
+        is_last = number == len(groups) - 1
         with st.chat_message("user"):
-            draw_text(turn.prompt, key=f"asked_{turn.interaction_id.hex}")
+            draw_text(group[0].prompt, key=f"asked_{group[0].interaction_id.hex}")
+        if len(group) == 2:
+            _draw_pair(group, is_last=is_last)
+            continue
         with st.chat_message("assistant"):
-            if turn.is_being_written:
-                st.caption("It is being written.")
-                continue
-            if turn.completion.strip():
-                draw_text(turn.completion, key=f"answer_{turn.interaction_id.hex}")
-            else:
-                st.caption("It said nothing.")
-            _draw_tools(turn, is_last=number == len(turns) - 1)
+            _draw_answer(group[0], is_last=is_last)
+
+
+def _group_of(turn: TalkTurn) -> str:
+    return turn.pair or turn.interaction_id.hex
+
+
+def _draw_pair(pair: Sequence[TalkTurn], *, is_last: bool) -> None:
+    """Two answers; which version gave which shows once one of them was chosen."""
+    is_open = awaits_choice(pair)
+    choice = pair[0].choice
+    for name, column, turn in zip(SIDES, st.columns(2, gap="small"), pair, strict=True):
+        with column, st.container(border=True, key=f"side_{turn.interaction_id.hex}"):
+            with st.container(horizontal=True, gap="small"):
+                st.markdown(f"**{name}**", width="content")
+                if choice is Choice(name.lower()):
+                    st.badge("your choice", icon=":material/check:", color="blue")
+            _draw_answer(turn, is_last=False, is_open=is_last, has_tools=not is_open)
+    if is_open:
+        with st.container(horizontal=True, gap="xsmall", key="chat_choices"):
+            for one, (name, icon) in CHOICES.items():
+                st.button(name, key=f"choose_{one.value}_{pair[0].pair}",
+                          icon=f":material/{icon}:", on_click=choose,
+                          args=(pair, one))  # fmt: skip
+        st.caption("Choose, then the conversation goes on with that answer. Which version gave "
+                   "which is shown afterwards.")  # fmt: skip
+        return
+    with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
+        if choice in (Choice.TIE, Choice.BOTH_BAD):
+            st.caption(
+                "A tie: it goes on with the left one." if choice is Choice.TIE
+                else "Both bad: it goes on without them.",
+                width="content",
+            )  # fmt: skip
+        if is_last:
+            _draw_again(pair[0])
+
+
+def _draw_answer(
+    turn: TalkTurn, *, is_last: bool, is_open: bool | None = None, has_tools: bool = True
+) -> None:
+    if turn.is_being_written:
+        st.caption("It is being written.")
+        return
+    draw_steps(turn, is_open=is_last if is_open is None else is_open)
+    if turn.completion.strip():
+        draw_text(turn.completion, key=f"answer_{turn.interaction_id.hex}")
+    else:
+        st.caption("It gave no answer." if turn.steps else "It said nothing.")
+    if has_tools:
+        _draw_tools(turn, is_last=is_last)
 
 
 def _draw_tools(turn: TalkTurn, *, is_last: bool) -> None:
@@ -52,7 +97,7 @@ def _draw_tools(turn: TalkTurn, *, is_last: bool) -> None:
                 key=f"thumb_{thumb}_{key}",
                 icon=f":material/{icon}:",
                 type="primary" if turn.thumb == thumb else "tertiary",
-                on_click=_say,
+                on_click=say,
                 args=(turn.interaction_id, {"thumb": thumb}),
             )
         label = "Correct" if turn.correction is None else "Corrected"
@@ -60,94 +105,16 @@ def _draw_tools(turn: TalkTurn, *, is_last: bool) -> None:
             box = f"correction_{key}"
             st.text_area("What it should have said", value=turn.correction or turn.completion,
                          key=box, height=160)  # fmt: skip
-            st.button("Save", key=f"save_{key}", type="primary", on_click=_correct,
+            st.button("Save", key=f"save_{key}", type="primary", on_click=correct,
                       args=(turn, box))  # fmt: skip
         with st.popover("Copy", icon=":material/content_copy:", key=f"copy_{key}", type="tertiary"):
             st.code(turn.completion, language=None, wrap_lines=True)
         if is_last:
-            st.button("Ask again", key=f"again_{key}", icon=":material/refresh:", type="tertiary",
-                      on_click=_ask_again, args=(turn.prompt,))  # fmt: skip
+            _draw_again(turn)
         said = [plain(turn.version or "")] + ["broken off"] * turn.is_partial
         st.caption(" · ".join(filter(None, said)), width="content")
 
 
-def answer(prompt: str, turns: list[TalkTurn], *, chat_id: str, model: str) -> bool:
-    """Ask the model and show the answer as it comes; whether there was one.
-
-    What was asked is stored before the first piece shows, the answer as far as it comes: also
-    where the person stops it or leaves.
-    """
-    actor = require_page(Permission.RATE)
-    with st.chat_message("user"):
-        draw_text(prompt, key="asked_now")
-    with st.chat_message("assistant"):
-        place = st.empty()
-        place.caption("…")
-        with reporting():
-            _stream(place, prompt, turns, chat_id=chat_id, model=model, actor=actor)
-            return True
-        place.empty()
-        st.button("Ask again", key="again_now", icon=":material/refresh:",
-                  on_click=_ask_again, args=(prompt,))  # fmt: skip
-    return False
-
-
-def _stream(
-    place: Any, prompt: str, turns: list[TalkTurn], *, chat_id: str, model: str, actor: Actor
-) -> None:
-    messages = [*messages_of(turns), ("user", prompt)]
-    body = {
-        "model": model,
-        "messages": [{"role": role, "content": content} for role, content in messages],
-    }
-    started, drawn_at, text, end = time.perf_counter(), 0.0, "", None
-    with closing(stream_policy(body)) as lines:
-        first = next(lines)
-        version_id = uuid.UUID(first["version_id"])
-        with get_store().writing() as db:
-            turn_id = begin_turn(
-                db, chat_id, prompt, actor=actor, before=turns, version=first["version"],
-                version_id=version_id,
-            )  # fmt: skip
-        try:
-            for line in lines:
-                text += line.get("piece", "")
-                end = None if "piece" in line else line
-                if time.perf_counter() - drawn_at > DRAWN_EVERY_S:
-                    place.text(text)
-                    drawn_at = time.perf_counter()
-        finally:  # also where Streamlit ends the script: stopped, or the person has left
-            served = Served(version_id, (time.perf_counter() - started) * 1000,
-                            reason=None if end else "broken off")  # fmt: skip
-            with get_store().writing() as db:
-                finish_answer(db, turn_id, text, served, is_whole=end is not None)
-    if end is not None and end.get("finish_reason") == "length":
-        notify("The answer is cut off: the limit was reached.", icon=":material/info:")
-
-
-def _say(interaction_id: uuid.UUID, said: dict[str, Any]) -> None:
-    """Store what a person says of an answer; a callback."""
-    actor = require_page(Permission.RATE)
-    try:
-        with get_store().writing() as db:
-            submit_feedback(db, interaction_id, FeedbackDraft(**said), actor=actor, source="chat")
-    except RlhfError as error:
-        notify(plain(str(error)), icon=":material/error:")
-    else:
-        notify("Saved. Thank you.")
-
-
-def _correct(turn: TalkTurn, box: str) -> None:
-    text = str(st.session_state.get(box) or "").strip()
-    if not text or len(text) > MAX_COMMENT_CHARS:
-        notify(f"Write what it should have said, up to {MAX_COMMENT_CHARS:,} characters.",
-               icon=":material/info:")  # fmt: skip
-    elif text == turn.completion.strip():
-        notify("This is what it said: change it to what it should have said.",
-               icon=":material/info:")  # fmt: skip
-    else:
-        _say(turn.interaction_id, {"correction": text})
-
-
-def _ask_again(prompt: str) -> None:
-    st.session_state[RETRY] = prompt
+def _draw_again(turn: TalkTurn) -> None:
+    st.button("Ask again", key=f"again_{turn.interaction_id.hex}", icon=":material/refresh:",
+              type="tertiary", on_click=ask_again, args=(turn.prompt,))  # fmt: skip

@@ -232,3 +232,10 @@ def _show_whole(row: FeedbackLine, actor: Actor) -> None:
                 icon=":material/open_in_new:",
                 query_params={"item": str(item.id)},
             )
+    with suppress(StreamlitAPIException):
+        st.page_link(
+            "pages/models/registry.py",
+            label="Which models learned from it",
+            icon=":material/account_tree:",
+            query_params={"row": str(item.id)},
+        )

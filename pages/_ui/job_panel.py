@@ -173,6 +173,14 @@ def _show_result(job: JobView) -> None:
                 icon=":material/deployed_code:",
                 query_params={"version": str(result["version_id"])},
             )
+    if "comparison_id" in result and job.state is JobState.SUCCEEDED:
+        with suppress(StreamlitAPIException):
+            st.page_link(
+                "pages/models/compare_versions.py",
+                label="See it in Compare versions",
+                icon=":material/difference:",
+                query_params={"comparison": str(result["comparison_id"])},
+            )
     of_policies = job.kind in POLICY_KINDS or job.kind is JobKind.EVALUATE_POLICY
     tested, trained = "On the test rows", "On rows left out in training"
     if of_policies:

@@ -130,6 +130,7 @@ MODEL_KIND_NAMES = {
     ModelKind.REWARD_STEPS: "Steps",
     ModelKind.REWARD_ENSEMBLE: "Ensemble",
     ModelKind.POLICY: "Policy",
+    ModelKind.POLICY_REMOTE: "Policy on another server",
 }
 JOB_KIND_NAMES = {
     JobKind.TRAIN_SBERT: "Reward model (sentence embeddings)",
@@ -149,6 +150,7 @@ JOB_KIND_NAMES = {
     JobKind.RETRAIN: "Retraining",
     JobKind.SCORE: "Scoring of stored interactions",
     JobKind.CLUSTER_FAILURES: "Search for groups of failures",
+    JobKind.COMPARE_VERSIONS: "Comparison of versions",
     JobKind.IMPORT: "Import of a file",
 }
 POLICY_KINDS = (

@@ -34,13 +34,19 @@ def show_comparison(jobs: list[JobView], first: JobView) -> None:
         key="compared_runs",
     )
     runs = [by_id[run] for run in chosen]
+    names = {job.id: f"{number}. {name_run(job)}" for number, job in enumerate(runs, 1)}
+    if show_run_curves(runs, names):
+        _show_differences(runs, names)
+
+
+def show_run_curves(runs: list[JobView], names: dict[uuid.UUID, str]) -> bool:
+    """A number of the runs on one chart, and its last values; False where they report none."""
     points = _read_points(runs)
     if points.empty:
         st.caption(NO_CURVES)
-        return
+        return False
     metric, across = _ask_axes(points)
     lines = _join_axes(points, metric, across)
-    names = {job.id: f"{number}. {name_run(job)}" for number, job in enumerate(runs, 1)}
     lines = lines.assign(run=lines["run"].map(names))
     with st.container(border=True, key="comparison"):
         st.plotly_chart(
@@ -50,7 +56,7 @@ def show_comparison(jobs: list[JobView], first: JobView) -> None:
             alt=f"{name_metric(metric)} of {len(runs)} runs over {across}",
         )
     _show_values(runs, names, points, metric)
-    _show_differences(runs, names)
+    return True
 
 
 def find_alike(jobs: list[JobView], first: JobView) -> list[JobView]:

@@ -86,7 +86,7 @@ def _ask_dataset(version: ModelVersionView, actor: Actor) -> None:
         format_func=lambda each: f"{each.name} · {each.num_rows:,} rows",
         key="evaluate_dataset",
     )
-    parts = _name_parts(dataset)
+    parts = name_parts(dataset)
     part = st.radio(
         "Rows", list(parts), format_func=parts.__getitem__, key=f"evaluate_part_{dataset.id}"
     )
@@ -123,7 +123,7 @@ def _ask_prompts(version: ModelVersionView, actor: Actor) -> None:
         format_func=lambda each: f"{each.name} · {each.num_rows:,} prompts",
         key="evaluate_dataset",
     )
-    parts = _name_parts(dataset)
+    parts = name_parts(dataset)
     part = st.radio("Part", list(parts), format_func=parts.__getitem__,
                     key=f"evaluate_part_{dataset.id}")  # fmt: skip
     judges = {name_version(one): one.name for one in versions if one.kind in REWARD_KINDS}
@@ -149,7 +149,7 @@ def _ask_prompts(version: ModelVersionView, actor: Actor) -> None:
             _follow(job)
 
 
-def _name_parts(dataset: DatasetVersionView) -> dict[str, str]:
+def name_parts(dataset: DatasetVersionView) -> dict[str, str]:
     """The parts that hold rows, in words and with how many."""
     counts = dataset.card.get("parts") or {}
     return {

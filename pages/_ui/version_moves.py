@@ -5,14 +5,19 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 
 from pages._ui.demo_mark import draw_mark, read_marks
+from pages._ui.gate_results import forget_results, read_results, show_results
 from pages._ui.guard import require_page
 from pages._ui.messages import plain, show_error
 from pages._ui.state import notify
 from pages._ui.version_panel import badges_of
 from rlhf_core.accounts.permissions import Actor, Permission
 from rlhf_core.errors import RlhfError
+from rlhf_core.gates.rules import NEVER_OVERRIDDEN
+from rlhf_core.gates.service import promote_by_gates, roll_back_to
+from rlhf_core.gates.views import GateResult, list_blocking
 from rlhf_core.registry import service
 from rlhf_core.registry.views import AliasView, ModelVersionView
+from rlhf_core.release.assignment import read_running
 from rlhf_core.store.engine import get_store
 
 _QUESTION = "version_question"  # (what is asked, version id, revision seen) of the open dialog
@@ -21,18 +26,28 @@ _QUESTION = "version_question"  # (what is asked, version id, revision seen) of 
 def _ask(what: str, version: ModelVersionView, revision: int) -> None:
     """Open a dialog at the next run. It keeps the revision that this person saw."""
     st.session_state[_QUESTION] = (what, version.id, revision)
+    forget_results()
+
+
+def ask_to_promote(version: ModelVersionView, revision: int) -> None:
+    """The same dialog from another page, which calls `ask_what_was_asked`; a callback."""
+    _ask("promote", version, revision)
 
 
 def _forget_question() -> None:
     st.session_state.pop(_QUESTION, None)
 
 
-def _move(change: Callable[..., AliasView], *target: object, reason: str, revision: int) -> None:
-    """Move the alias; a lost race stays in the dialog as a sentence."""
+def _move(
+    change: Callable[..., AliasView], target: object, *, reason: str, revision: int, **more: object
+) -> None:
+    """Move the alias; a lost race or a broken rule stays in the dialog as a sentence."""
     actor = require_page(Permission.PROMOTE_MODELS)  # a dialog reruns without the page's guard
     try:
         with get_store().writing() as db:
-            moved = change(db, *target, actor=actor, reason=reason, expected_revision=revision)
+            moved = change(
+                db, target, actor=actor, reason=reason, expected_revision=revision, **more
+            )
     except RlhfError as error:
         show_error(error)
         return
@@ -42,24 +57,62 @@ def _move(change: Callable[..., AliasView], *target: object, reason: str, revisi
 
 
 @st.dialog("Promote to production", width="medium", on_dismiss=_forget_question)
-def _ask_to_promote(version: ModelVersionView, serving: str, revision: int) -> None:
+def _ask_to_promote(version: ModelVersionView, serving: str, revision: int, actor: Actor) -> None:
     st.markdown(
         f"**{plain(version.name)}** will serve every request in place of {plain(serving)}, within "
         "about a second. You can roll back at any time."
     )
+    _tell_what_ends(version)
+    results = read_results(version.id, actor)
+    show_results(results, key="promote_gates")
     reason = st.text_area("Why? Kept in the history", key="promote_reason", height=80)
+    override, may_move = ask_to_override(list_blocking(results), actor)
     typed = st.text_input(f"Type {plain(version.name)} to confirm", key="promote_typed", live=True)
-    is_sure = typed.strip() == version.name
+    is_sure = may_move and typed.strip() == version.name
     if st.button("Promote", type="primary", key="promote_confirm", disabled=not is_sure):
-        _move(service.promote_version, version.id, reason=reason, revision=revision)
+        _move(promote_by_gates, version.id, reason=reason, revision=revision,
+              override_reason=override)  # fmt: skip
+
+
+def ask_to_override(blocking: Sequence[GateResult], actor: Actor) -> tuple[str | None, bool]:
+    """Why rules are passed over (None: none is), and whether this person may go on at all."""
+    if not blocking:
+        return None, True
+    if any(result.kind in NEVER_OVERRIDDEN for result in blocking):
+        st.error("Its files are damaged: no reason passes over that.", icon=":material/block:")
+        return None, False
+    if not actor.may(Permission.OVERRIDE_GATES):
+        st.warning(
+            "It does not keep the rules. Mend that, or ask an admin to pass over them.",
+            icon=":material/block:",
+        )
+        return None, False
+    reason = st.text_area(
+        f"Why do you pass over {len(blocking)} of the rules? Kept in the audit",
+        key="promote_override", height=80,
+    )  # fmt: skip
+    return reason, True
+
+
+def _tell_what_ends(version: ModelVersionView) -> None:
+    """A canary or a test on the model ends when production moves."""
+    with get_store().reading() as db:
+        running = read_running(db, version.model_name)
+    if running is not None:
+        st.caption(
+            f"A deployment with {running.traffic_percent:g} % of the traffic runs on this model: "
+            "it ends with this move."
+        )
 
 
 @st.dialog("Roll back", width="medium", on_dismiss=_forget_question)
 def _ask_to_roll_back(version: ModelVersionView, serving: str, revision: int) -> None:
     st.markdown(f"**{plain(version.name)}** will serve again in place of {plain(serving)}.")
+    _tell_what_ends(version)
     reason = st.text_area("Why? Kept in the history", key="rollback_reason", height=80)
     if st.button(f"Roll back to v{version.number}", type="primary", key="rollback_confirm"):
-        _move(service.roll_back, version.model_name, reason=reason, revision=revision)
+        _move(roll_back_to, version.model_name, reason=reason, revision=revision,
+              version_id=version.id)  # fmt: skip
 
 
 def show_head(
@@ -83,11 +136,19 @@ def show_head(
                 "Promote", icon=":material/rocket_launch:", key="promote",
                 on_click=_ask, args=("promote", version, alias.revision),
             )  # fmt: skip
-        if previous is not None and version.id in (alias.version_id, previous.id):
+        target = previous if version.id == alias.version_id else _find_earlier(version, actor)
+        if target is not None:
             st.button(
-                f"Roll back to v{previous.number}", icon=":material/undo:", key="rollback",
-                on_click=_ask, args=("rollback", previous, alias.revision),
+                f"Roll back to v{target.number}", icon=":material/undo:", key="rollback",
+                on_click=_ask, args=("rollback", target, alias.revision),
             )  # fmt: skip
+
+
+def _find_earlier(version: ModelVersionView, actor: Actor) -> ModelVersionView | None:
+    """The version itself, if it served once: a roll back may go there at once."""
+    with get_store().reading() as db:
+        targets = service.list_roll_back_targets(db, version.model_name, actor=actor)
+    return version if version.id in targets else None
 
 
 def ask_what_was_asked(versions: Sequence[ModelVersionView], serving: str) -> None:
@@ -97,6 +158,6 @@ def ask_what_was_asked(versions: Sequence[ModelVersionView], serving: str) -> No
     if asked is None:
         _forget_question()
     elif what == "promote":
-        _ask_to_promote(asked, serving, revision)
+        _ask_to_promote(asked, serving, revision, require_page(Permission.READ_MODELS))
     else:
         _ask_to_roll_back(asked, serving, revision)

@@ -10,7 +10,6 @@ import streamlit as st
 
 from pages._ui.demo_mark import mark_rows, read_marks
 from pages._ui.evaluation_panel import show_reliability
-from pages._ui.guard import require_page
 from pages._ui.measures import (
     MODEL_KIND_NAMES,
     NONE_THERE,
@@ -18,13 +17,8 @@ from pages._ui.measures import (
     name_short,
     show_interval,
 )
-from pages._ui.messages import plain, reporting
-from pages._ui.state import notify
-from rlhf_core.accounts.permissions import Actor, Permission
-from rlhf_core.artifacts import open_artifact, read_manifest
-from rlhf_core.registry.service import set_notes
+from rlhf_core.gates.views import describe_evidence
 from rlhf_core.registry.views import AliasChangeView, ModelVersionView
-from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import Alias
 
 Badge = tuple[str, str, Literal["green", "gray", "orange"]]
@@ -57,7 +51,6 @@ MEASURES = [
         )
     ),
 ]
-KIB = 1024
 
 
 def badges_of(version: ModelVersionView, previous: uuid.UUID | None) -> list[Badge]:
@@ -80,6 +73,7 @@ def show_version_table(
         {
             "Version": [version.name for version in versions],
             "State": [", ".join(b[0] for b in badges_of(v, previous)) for v in versions],
+            **_tags(versions),
             **mark_rows([version.id for version in versions], read_marks().model_versions),
             "Kind": [MODEL_KIND_NAMES[version.kind] for version in versions],
             "Made": [version.created_at for version in versions],
@@ -87,7 +81,7 @@ def show_version_table(
                 name_short(name): [version.metrics.get(name) for version in versions]
                 for name in _listed(versions)
             },
-            "Rows": [version.details.get("num_rows") for version in versions],
+            "Rows": [version.details.get("num_rows") or None for version in versions],
             "Dataset": [version.dataset or "" for version in versions],
         }
     )
@@ -119,21 +113,20 @@ def show_version_table(
     )
 
 
+def _tags(versions: list[ModelVersionView]) -> dict[str, list[str]]:
+    """The column of tags, where any version has one."""
+    if not any(version.tags for version in versions):
+        return {}
+    return {"Tags": [", ".join(version.tags) for version in versions]}
+
+
 def _listed(versions: list[ModelVersionView]) -> list[str]:
     """The figures that any of the versions has."""
     return [name for name in LISTED_METRICS if any(name in each.metrics for each in versions)]
 
 
-def show_version(version: ModelVersionView) -> None:
-    """Everything that made the version."""
-    left, right = st.columns(2)
-    with left.container(border=True, key="version_files"):
-        st.markdown("**Files**")
-        with reporting():
-            _show_files(version)
-    with right.container(border=True, key="version_origin"):
-        st.markdown("**Made of**")
-        _show_origin(version)
+def show_report(version: ModelVersionView) -> None:
+    """Everything that its run wrote down."""
     with st.expander("Parameters, library versions and the whole report", key="version_report"):
         st.json(
             {
@@ -195,43 +188,6 @@ def show_measures(version: ModelVersionView) -> None:
         st.caption(f"The training run's own figures, on prompts left out: {', '.join(counted)}.")
 
 
-def _show_files(version: ModelVersionView) -> None:
-    files = read_manifest(version.folder, version.manifest_sha256)
-    for file in files:
-        st.markdown(f"{plain(file.name)} · {file.num_bytes / KIB:,.1f} KiB")
-    st.caption(f"Manifest SHA-256 `{version.manifest_sha256[:16]}…`")
-    if st.button("Check every byte", icon=":material/fact_check:", key="check_files"):
-        open_artifact(version.folder, version.manifest_sha256)
-        st.success(f"All {len(files)} files are as they were registered.", icon=":material/check:")
-
-
-def _show_origin(version: ModelVersionView) -> None:
-    made_by = "the command line" if version.created_by is None else plain(version.created_by)
-    st.markdown(f"Made {version.created_at:%Y-%m-%d %H:%M} UTC by {made_by}")
-    dataset = "none recorded" if version.dataset is None else plain(version.dataset)
-    st.markdown(f"Dataset: {dataset}")
-    if version.dataset_hash:
-        st.caption(f"Rows SHA-256 `{version.dataset_hash[:16]}…`")
-    if version.job_id is not None:
-        st.caption(f"Run `{version.job_id}`")
-
-
-def show_notes(version: ModelVersionView, actor: Actor) -> None:
-    """Notes for others; those who may promote may write them."""
-    if not actor.may(Permission.PROMOTE_MODELS):
-        if version.notes:
-            st.text(version.notes)
-        return
-    with st.form(f"notes_{version.id}", border=False):
-        notes = st.text_area("Notes", version.notes or "", height=80)
-        if st.form_submit_button("Save notes", key="save_notes"):
-            actor = require_page(Permission.PROMOTE_MODELS)
-            with get_store().writing() as db:
-                set_notes(db, version.id, actor=actor, notes=notes)
-            notify("Notes saved.")
-            st.rerun()
-
-
 def show_history(changes: Sequence[AliasChangeView]) -> None:
     """Who moved the alias, when, from where to where, and why."""
     if not changes:
@@ -245,6 +201,7 @@ def show_history(changes: Sequence[AliasChangeView]) -> None:
             "From": [f"v{c.from_number}" if c.from_number else "nothing" for c in changes],
             "To": [f"v{change.to_number}" for change in changes],
             "Why": [change.reason for change in changes],
+            "Evidence": [describe_evidence(change.evidence) or None for change in changes],
         }
     )
     st.dataframe(
@@ -254,7 +211,9 @@ def show_history(changes: Sequence[AliasChangeView]) -> None:
         column_config={
             "When": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC"),
             "Why": st.column_config.TextColumn(width="large"),
+            "Evidence": st.column_config.TextColumn(width="large"),
         },
+        placeholder=NONE_THERE,
         key="history",
         alt="Promotions and roll backs, the latest first",
     )

@@ -4,17 +4,17 @@ import uuid
 
 import streamlit as st
 
-from pages._ui.chat_turns import RETRY, answer, draw_turns
-from pages._ui.data import read_model_versions
+from pages._ui.chat_choice import ask_models, find_answerers
+from pages._ui.chat_stream import answer
+from pages._ui.chat_turns import draw_turns
+from pages._ui.chat_words import RETRY
 from pages._ui.guard import require_page
 from pages._ui.messages import empty_state, reporting
 from pages._ui.state import show_notices
 from rlhf_core.accounts.permissions import Permission
 from rlhf_core.feedback.drafts import MAX_TEXT_BYTES
-from rlhf_core.registry.service import POLICY_MODEL, find_production
-from rlhf_core.serving.talks import list_turns
+from rlhf_core.serving.talks import awaits_choice, list_turns
 from rlhf_core.store.engine import get_store
-from rlhf_core.vocabulary import ModelKind
 
 actor = require_page(Permission.RATE)
 show_notices()
@@ -26,28 +26,13 @@ def start_anew() -> None:
     st.query_params.pop("chat", None)
 
 
-with get_store().reading() as db:
-    promoted = find_production(db, POLICY_MODEL)
-versions = [] if promoted is None else [POLICY_MODEL]
-if actor.may(Permission.READ_MODELS):
-    versions += [v.name for v in read_model_versions(actor) if v.kind is ModelKind.POLICY]
-
 with st.container(horizontal=True, vertical_alignment="bottom"):
     st.title("Chat", width="content")
-    if len(versions) > 1:
-        model = st.selectbox(
-            "Answered by",
-            versions,
-            format_func=lambda name: "what serves" if name == POLICY_MODEL else name,
-            key="chat_model",
-            width=220,
-        )
-    else:
-        model = next(iter(versions), None)
+    models = ask_models(find_answerers(actor))
     if "chat" in st.query_params:
         st.button("New conversation", key="chat_new", icon=":material/add:", on_click=start_anew)
 
-if model is None:
+if not models:
     empty_state(
         "No assistant serves yet",
         "Train a policy and promote it: then people talk to it here, and what they say of its "
@@ -67,10 +52,12 @@ with reporting():
             "and used for training. Write nothing that must not be kept."
         )
     draw_turns(turns)
-    typed = st.chat_input("Ask the assistant", key="chat_prompt", max_chars=MAX_CHARS,
-                          submit_mode="stop")  # fmt: skip
+    is_open = awaits_choice(turns)
+    typed = st.chat_input("Choose an answer first" if is_open else "Ask the assistant",
+                          key="chat_prompt", max_chars=MAX_CHARS, submit_mode="stop",
+                          disabled=is_open)  # fmt: skip
     prompt = st.session_state.pop(RETRY, None) or typed
-    if prompt:
+    if prompt and not is_open:
         st.query_params["chat"] = chat_id
-        if answer(str(prompt), turns, chat_id=chat_id, model=model):
+        if answer(str(prompt), turns, chat_id=chat_id, models=models):
             st.rerun()

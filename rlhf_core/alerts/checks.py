@@ -63,13 +63,8 @@ def check_rules(
     now = now or utcnow()
     with store.reading() as db:
         due = list_due(db, now, only_due=only_due)
-    results = []
-    for claim in due:
-        with store.writing() as db:
-            is_ours = claim_rule(db, claim, now)
-        if is_ours:
-            results.append(_check(store, claim, now))
-    return results
+    found = (_check(store, claim, now) for claim in due)
+    return [result for result in found if result is not None]
 
 
 def list_due(db: Session, now: datetime, *, only_due: bool = True) -> list[Claim]:
@@ -109,8 +104,12 @@ def claim_rule(db: Session, claim: Claim, now: datetime) -> bool:
     return changed_rows(claimed) == 1
 
 
-def _check(store: Store, claim: Claim, now: datetime) -> CheckResult:
+def _check(store: Store, claim: Claim, now: datetime) -> CheckResult | None:
+    """What came of a rule, None where another process looks at it."""
     try:
+        with store.writing() as db:
+            if not claim_rule(db, claim, now):
+                return None
         with store.reading() as db:
             (findings,) = watch(db, claim.params, [now])
         with store.writing() as db:

@@ -10,9 +10,11 @@ from rlhf_core.alerts.findings import Finding
 from rlhf_core.alerts.params import CanaryDue, RunFailed
 from rlhf_core.alerts.watch_counts import Findings
 from rlhf_core.store.tables import Deployment, Job, Model, ModelVersion
-from rlhf_core.vocabulary import JobState
+from rlhf_core.vocabulary import DeploymentState, JobState
 
 DAY = timedelta(days=1)
+HARM = frozenset({"roll_back_harm", "roll_back_errors", "worse"})
+"""Verdicts on which a version leaves by itself."""
 
 
 def watch_runs(db: Session, params: RunFailed, moments: Sequence[datetime]) -> Findings:
@@ -44,29 +46,47 @@ def watch_runs(db: Session, params: RunFailed, moments: Sequence[datetime]) -> F
 
 
 def watch_canaries(db: Session, params: CanaryDue, moments: Sequence[datetime]) -> Findings:
-    """Of each version on part of the traffic: for how long."""
+    """Of each version on part of the traffic: for how long, or that it was taken back."""
     rows = db.execute(
-        sa.select(Deployment.started_at, Deployment.ended_at, Model.name, ModelVersion.number)
+        sa.select(Deployment, Model.name, ModelVersion.number)
         .join(ModelVersion, ModelVersion.id == Deployment.version_id)
         .join(Model, Model.id == ModelVersion.model_id)
         .where(
             Deployment.started_at <= moments[-1],
-            sa.or_(Deployment.ended_at.is_(None), Deployment.ended_at > moments[0]),
+            sa.or_(Deployment.ended_at.is_(None), Deployment.ended_at > moments[0] - DAY),
         )
         .order_by(Deployment.started_at)
     ).all()
     found = []
     for moment in moments:
-        findings = []
-        for started_at, ended_at, name, number in rows:
-            if started_at > moment or (ended_at is not None and ended_at <= moment):
-                continue
-            days = (moment - started_at) / DAY
-            version = f"{name} v{number}"
-            said = f"{version} has been on part of the traffic for {days:.0f} days"
-            findings.append(Finding(version[:200], days >= params.days, days, said))
-        found.append(findings)
+        latest: dict[str, Finding] = {}  # a version may have been tried twice within a day
+        for row, name, number in rows:
+            finding = _watch_canary(row, f"{name} v{number}", params, moment)
+            if finding is not None:
+                latest[finding.slice_key] = finding
+        found.append(list(latest.values()))
     return found
+
+
+def _watch_canary(
+    row: Deployment, version: str, params: CanaryDue, moment: datetime
+) -> Finding | None:
+    """Due after the days of its plan, else of the rule; taken back by itself: said for a day."""
+    if row.started_at > moment:
+        return None
+    if row.ended_at is not None and row.ended_at <= moment:
+        verdict = row.verdict or {}
+        by_itself = row.state is DeploymentState.ROLLED_BACK and verdict.get("kind") in HARM
+        if not by_itself or moment >= row.ended_at + DAY:
+            return None
+        return Finding(version[:200], True, 0.0, f"{version} was taken back: {verdict['sentence']}")
+    days = (moment - row.started_at) / DAY
+    planned = (row.plan or {}).get("due_days")
+    due = params.days if planned is None else max(1.0, planned)
+    said = f"{version} has been on part of the traffic for {days:.0f} days"
+    if planned is not None:
+        said += f", its plan says {planned:.0f}"
+    return Finding(version[:200], days >= due, days, said)
 
 
 def _say_failed(kind: str, num: int) -> str:

@@ -17,10 +17,14 @@ from rlhf_core.api.routes import (
     datasets,
     events,
     feedback,
+    model_files,
     models,
+    promotion,
     queues,
+    releases,
     serving,
     training,
+    version_comparisons,
 )
 from rlhf_core.api.writer import Writer
 from rlhf_core.serving.client import InferenceClient
@@ -64,8 +68,12 @@ def create_api() -> FastAPI:
         chat,
         datasets,
         models,
+        promotion,
+        releases,
         training,
+        version_comparisons,
         about,
+        model_files,  # last: its `/{number}` would take fixed words as numbers
     )
     for router in (each.router for each in routers):
         api.router.routes.extend(router.routes)  # flat, so that nothing hides from the check

@@ -16,7 +16,8 @@ DRAIN_BYTES = 256 * MEBIBYTE
 def build_policy(index_html: str) -> str:
     """The Content-Security-Policy under which the dashboard's own page still runs.
 
-    Its inline scripts are allowed by their hash; `blob:` is for the dashboard's own components.
+    Its inline scripts are allowed by their hash; `blob:` is for the dashboard's own components:
+    what its recorder recorded, say, is fetched from one.
     """
     inline = re.findall(r"<script>(.*?)</script>", index_html, re.DOTALL)
     digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()) for script in inline)
@@ -24,8 +25,9 @@ def build_policy(index_html: str) -> str:
     return (
         f"default-src 'self'; script-src 'self' blob: {hashes}; "
         "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
-        "media-src 'self' blob:; connect-src 'self'; worker-src 'self' blob:; frame-src 'self'; "
-        "frame-ancestors 'none'; form-action 'self'; base-uri 'self'; object-src 'none'"
+        "media-src 'self' blob:; connect-src 'self' blob:; worker-src 'self' blob:; "
+        "frame-src 'self'; frame-ancestors 'none'; form-action 'self'; base-uri 'self'; "
+        "object-src 'none'"
     )
 
 

@@ -5,16 +5,18 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from rlhf_core.feedback.drafts import (
     Draft,
     FeedbackDraft,
     FilledText,
+    InteractionDraft,
     Name,
     PreferenceDraft,
     Rating,
 )
+from rlhf_core.serving.answers import CHAT_ID_PREFIX
 from rlhf_core.vocabulary import QueueItemKind, RaterKind
 
 
@@ -108,6 +110,23 @@ class AssistantFeedbackIn(Draft):
         return self
 
 
+def _read_served_id(value: object) -> object:
+    """The id of an answer, also as /v1/chat/completions writes it: `chatcmpl-<32 digits>`."""
+    return value.removeprefix(CHAT_ID_PREFIX) if isinstance(value, str) else value
+
+
+ServedId = Annotated[uuid.UUID, BeforeValidator(_read_served_id)]
+
+
+class InteractionIn(InteractionDraft):
+    """`served_id`: the `id` of the answer of /v1/rerank or /v1/chat/completions that led to it.
+
+    Feedback on the interaction is then credited to the version that gave the answer.
+    """
+
+    served_id: ServedId | None = None
+
+
 class Candidate(Draft):
     """A completion to rank, with an id of the caller's own."""
 
@@ -119,11 +138,22 @@ Candidates = Annotated[list[FilledText | Candidate], Field(min_length=1, max_len
 
 
 class RerankIn(Draft):
-    """Candidates for one query: texts, or objects with `text` (and `id`)."""
+    """Candidates for one query: texts, or objects with `text` (and `id`).
+
+    `user` is the id of your user, kept as a pseudonym only: while a version is tried out, each user
+    keeps to one of the two.
+    """
 
     query: FilledText
     candidates: Candidates
     top_k: int | None = Field(default=None, ge=1)
+    user: Name | None = None
+
+
+class ChoiceIn(Draft):
+    """Which candidate was used: its `index` in the request that was reranked, from 0."""
+
+    index: int = Field(ge=0, strict=True)
 
 
 class ScoreItem(Draft):
@@ -306,13 +336,25 @@ class RankedOut(Out):
 
 
 class RerankOut(Out):
-    """The best first. With `is_fallback` the order is the request's, and `reason` says why."""
+    """The best first. With `is_fallback` the order is the request's, and `reason` says why.
 
+    By `id` say which candidate was used (/v1/rerank/{id}/choice), and what was made of it
+    (`served_id` of /v1/interactions).
+    """
+
+    id: uuid.UUID
     ranking: list[RankedOut]
     is_fallback: bool
     reason: str | None
     model_version: str | None
     model_version_id: uuid.UUID | None
+
+
+class ChoiceOut(Out):
+    """What was noted."""
+
+    id: uuid.UUID
+    index: int
 
 
 class ScoreOut(Out):

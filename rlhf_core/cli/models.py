@@ -1,10 +1,13 @@
-"""`models list | show | evaluations | promote | rollback | history`."""
+"""`models list | show | evaluations | promote | rollback | history`, and what lies beside."""
 
 import click
 
 from rlhf_core.accounts.permissions import SYSTEM
+from rlhf_core.cli import models_files, models_lineage
+from rlhf_core.cli.models_remote import add_remote
 from rlhf_core.cli.output import emit, json_option, reading, to_json, writing
 from rlhf_core.demo.marks import find_marks
+from rlhf_core.gates.service import promote_by_gates, roll_back_to
 from rlhf_core.registry import service
 from rlhf_core.registry.evaluations import EvaluationView, list_evaluations
 from rlhf_core.registry.views import AliasChangeView, ModelVersionView
@@ -27,13 +30,18 @@ def command() -> None:
     """Choose what to do with the registry."""
 
 
+for each in (add_remote, *models_files.COMMANDS, *models_lineage.COMMANDS):
+    command.add_command(each)
+
+
 @command.command(name="list", help="List the versions, newest first.")
 @click.option("--model", "model_name", help="Only this model's.")
+@click.option("--tag", help="Only those that bear this tag.")
 @json_option
-def list_(model_name: str | None, as_json: bool) -> None:
+def list_(model_name: str | None, tag: str | None, as_json: bool) -> None:
     """One line a version."""
     with reading() as db:
-        versions = service.list_versions(db, actor=SYSTEM, model_name=model_name)
+        versions = service.list_versions(db, actor=SYSTEM, model_name=model_name, tag=tag)
         marked = find_marks(db).model_versions
     shown = [{**to_json(version), "is_demo": version.id in marked} for version in versions]
     lines = [_line(version) + "  demo" * (version.id in marked) for version in versions]
@@ -70,29 +78,51 @@ def evaluations(number: int, model_name: str, as_json: bool) -> None:
 @model_option
 @reason_option
 @revision_option
+@click.option("--override-reason", help="Why the rules that it breaks are passed over.")
 @json_option
 def promote(
-    number: int, model_name: str, reason: str, expected_revision: int | None, as_json: bool
+    number: int,
+    model_name: str,
+    reason: str,
+    expected_revision: int | None,
+    override_reason: str | None,
+    as_json: bool,
 ) -> None:
-    """Move the alias forward."""
+    """Move the alias forward, if the version keeps the rules."""
     with writing() as db:
         version = service.get_version_by_number(db, model_name, number, actor=SYSTEM)
-        moved = service.promote_version(
-            db, version.id, actor=SYSTEM, reason=reason, expected_revision=expected_revision
+        moved = promote_by_gates(
+            db,
+            version.id,
+            actor=SYSTEM,
+            reason=reason,
+            expected_revision=expected_revision,
+            override_reason=override_reason,
         )
     emit(moved, as_json=as_json, text=f"{version.name} is production (move {moved.revision}).")
 
 
-@command.command(help="Let the version before serve again.")
+@command.command(help="Let the version before serve again, or any earlier one.")
 @model_option
+@click.option("--to", "number", type=int, help="The earlier version. Default: the last before.")
 @reason_option
 @revision_option
 @json_option
-def rollback(model_name: str, reason: str, expected_revision: int | None, as_json: bool) -> None:
+def rollback(
+    model_name: str, number: int | None, reason: str, expected_revision: int | None, as_json: bool
+) -> None:
     """Move the alias back."""
     with writing() as db:
-        moved = service.roll_back(
-            db, model_name, actor=SYSTEM, reason=reason, expected_revision=expected_revision
+        wanted = None
+        if number is not None:
+            wanted = service.get_version_by_number(db, model_name, number, actor=SYSTEM).id
+        moved = roll_back_to(
+            db,
+            model_name,
+            actor=SYSTEM,
+            reason=reason,
+            version_id=wanted,
+            expected_revision=expected_revision,
         )
     text = f"{model_name} v{moved.number} is production again (move {moved.revision})."
     emit(moved, as_json=as_json, text=text)
@@ -113,7 +143,9 @@ def _line(version: ModelVersionView) -> str:
     metrics = "  ".join(
         f"{name} {version.metrics[name]:.3f}" for name in SHOWN_METRICS if name in version.metrics
     )
-    state = " ".join(alias.value for alias in version.aliases)
+    state = " ".join(
+        [*(alias.value for alias in version.aliases), *(f"#{t}" for t in version.tags)]
+    )
     return f"{version.name}  {version.created_at:%Y-%m-%d %H:%M}  {metrics}  {state}".rstrip()
 
 

@@ -218,8 +218,8 @@ def refusal(params: DatasetParams, table: Any) -> sa.ColumnElement[str | None]:
     checks.append((~is_whole(table), Reason.PARTIAL.value))
     if _leaves_out_demo(params):
         checks.append((sa.and_(table.is_demo, _is_any_real()), Reason.DEMO.value))
-    checks.append((table.user_pseudonym.in_(_withdrew()), Reason.CONSENT.value))
-    checks.append((table.user_pseudonym.in_(_erased()), Reason.ERASED.value))
+    checks.append((table.user_pseudonym.in_(withdrew()), Reason.CONSENT.value))
+    checks.append((table.user_pseudonym.in_(erased()), Reason.ERASED.value))
     return sa.case(*checks, else_=None)
 
 
@@ -249,8 +249,8 @@ def _unheard(params: DatasetParams, withdrawn_at: Any) -> sa.ColumnElement[str |
     """Why a rater's word does not count; a demo rater's word on real data is demo data."""
     checks: list[tuple[sa.ColumnElement[bool], str]] = [
         (withdrawn_at.is_not(None), Reason.WITHDRAWN.value),
-        (Rater.pseudonym.in_(_withdrew()), Reason.CONSENT.value),
-        (Rater.pseudonym.in_(_erased()), Reason.ERASED.value),
+        (Rater.pseudonym.in_(withdrew()), Reason.CONSENT.value),
+        (Rater.pseudonym.in_(erased()), Reason.ERASED.value),
     ]
     if _leaves_out_demo(params):
         checks.append((sa.and_(Rater.is_demo, _is_any_real()), Reason.DEMO.value))
@@ -270,7 +270,7 @@ def _is_any_real() -> sa.ColumnElement[bool]:
     return sa.exists().where(sa.not_(real.is_demo)).select_from(real)
 
 
-def _withdrew() -> sa.Select[tuple[str]]:
+def withdrew() -> sa.Select[tuple[str]]:
     """Pseudonyms whose newest word on training is no."""
     newest = (
         sa.select(
@@ -291,7 +291,7 @@ def _withdrew() -> sa.Select[tuple[str]]:
     )
 
 
-def _erased() -> sa.Select[tuple[str]]:
+def erased() -> sa.Select[tuple[str]]:
     """Pseudonyms whose erasure was asked for, done or not."""
     return sa.select(Erasure.pseudonym)
 

@@ -146,6 +146,12 @@ def get_version(
     return found[0]
 
 
+def find_version(db: Session, version_id: uuid.UUID) -> DatasetVersionView | None:
+    """The frozen version that a model or an examination refers to; None where it is gone."""
+    found = _load(db, DatasetVersion.id == version_id)
+    return found[0] if found else None
+
+
 def is_name(text: str) -> bool:
     """Whether a dataset may bear this name: it is also a part of an address."""
     return 0 < len(text) <= MAX_NAME_CHARS and text.isprintable() and "/" not in text

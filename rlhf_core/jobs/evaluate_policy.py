@@ -1,7 +1,7 @@
 """The job that examines a registered policy on frozen prompts, by a judge."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ def run_evaluate_policy(context: JobContext) -> dict[str, Any]:
     prompts = only_prompts(load_rows(dataset, split=None if split == ALL else Split(split)))
     if not prompts:
         raise NotEnoughData(have=0, need=1, what=f"prompts in the part {split} of {dataset.name}")
-    unseen = leave_out_learned(prompts, _find_learned(context, version, judge))
+    unseen = leave_out_learned(prompts, find_policy_learned(context, [version], judge))
     if not unseen.prompts:
         raise NotEnoughData(
             have=0,
@@ -150,17 +150,21 @@ def run_evaluate_policy(context: JobContext) -> dict[str, Any]:
     }
 
 
-def _find_learned(
-    context: JobContext, version: ModelVersionView, judge: RewardSource
+def find_policy_learned(
+    context: JobContext, versions: Sequence[ModelVersionView], judge: RewardSource
 ) -> dict[str, set[str]]:
-    """By name: what the policy, the reward models of its run and the judge learned from."""
-    rewarded = [one.get("version_id") for one in version.details.get("rewards") or ()]
+    """By name: what the policies, the reward models of their runs and the judge learned from."""
+    rewarded = [
+        one.get("version_id")
+        for version in versions
+        for one in version.details.get("rewards") or ()
+    ]
     with context.store.reading() as db:
         teachers = load_versions(
             db, ModelVersion.id.in_([uuid.UUID(one) for one in rewarded if one])
         )
         learned = {
-            one.name: find_version_groups(db, context.actor, one) for one in (version, *teachers)
+            one.name: find_version_groups(db, context.actor, one) for one in (*versions, *teachers)
         }
         return learned | find_all_learned(db, context.actor, [judge])
 

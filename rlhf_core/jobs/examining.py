@@ -44,8 +44,9 @@ def examine_model(
     if dataset.purpose is DatasetPurpose.STEPS:
         return _examine_steps(model, rows, train_rows)
     from rlhf_core.rewards.examination import examine
+    from rlhf_core.rewards.sycophancy import probe_sycophancy
 
-    return examine(
+    examination = examine(
         model,
         rows,
         threshold=threshold,
@@ -54,6 +55,7 @@ def examine_model(
         agreement_ceiling=find_ceiling(dataset),
         seed=seed,
     ).to_json()
+    return {**examination, "sycophancy": probe_sycophancy(model).to_json()}
 
 
 def find_ceiling(dataset: DatasetVersionView) -> float | None:

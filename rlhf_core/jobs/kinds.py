@@ -34,6 +34,7 @@ RESOURCES: dict[JobKind, Resource] = {
     JobKind.EVALUATE_POLICY: Resource.GPU,
     JobKind.SCORE: Resource.CPU,
     JobKind.CLUSTER_FAILURES: Resource.CPU,
+    JobKind.COMPARE_VERSIONS: Resource.CPU,
     JobKind.RETRAIN: Resource.CPU,
     JobKind.IMPORT: Resource.CPU,
 }
@@ -48,6 +49,7 @@ PERMISSIONS: dict[JobKind, Permission] = {
     JobKind.EVALUATE_POLICY: Permission.RUN_JOBS,
     JobKind.SCORE: Permission.RUN_JOBS,
     JobKind.CLUSTER_FAILURES: Permission.RUN_JOBS,
+    JobKind.COMPARE_VERSIONS: Permission.RUN_JOBS,
     JobKind.RETRAIN: Permission.RUN_JOBS,
     JobKind.IMPORT: Permission.IMPORT_DATA,
 }
@@ -102,6 +104,12 @@ def _cluster_failures(context: JobContext) -> dict[str, Any]:
     return run_cluster_failures(context)
 
 
+def _compare_versions(context: JobContext) -> dict[str, Any]:
+    from rlhf_core.jobs.compare_versions import run_compare_versions
+
+    return run_compare_versions(context)
+
+
 def _retrain(context: JobContext) -> dict[str, Any]:
     from rlhf_core.jobs.retrain import run_retrain
 
@@ -125,6 +133,7 @@ KINDS: dict[JobKind, JobFunction] = {
     JobKind.EVALUATE_POLICY: _evaluate_policy,
     JobKind.SCORE: _score,
     JobKind.CLUSTER_FAILURES: _cluster_failures,
+    JobKind.COMPARE_VERSIONS: _compare_versions,
     JobKind.RETRAIN: _retrain,
     JobKind.IMPORT: _import,
 }

@@ -106,7 +106,7 @@ def enqueue_train_policy(
 def check_model_name(db: Session, name: str) -> None:
     """Raise InvalidInput where the name is that of reward models: one name serves one purpose."""
     found = load_versions(db, Model.name == name, ModelVersion.deleted_at.is_(None))
-    if any(version.kind is not ModelKind.POLICY for version in found):
+    if any(version.kind not in (ModelKind.POLICY, ModelKind.POLICY_REMOTE) for version in found):
         raise InvalidInput(
             f"{name!r} is the name of a reward model: give the policy another one.", field="model"
         )

@@ -26,6 +26,7 @@ from rlhf_core.config import SOURCE_ROOT, Settings
 from rlhf_core.errors import Conflict, RlhfError, Unavailable
 from rlhf_core.jobs import devices, heartbeats, runs, schedules
 from rlhf_core.jobs.queue import APP_NAME, APP_VERSION, WORKFLOW, queue_client
+from rlhf_core.jobs.release_watch import watch_releases
 from rlhf_core.jobs.tracker import clean_text
 from rlhf_core.jobs.upkeep import look_after
 from rlhf_core.store.engine import Store
@@ -95,10 +96,10 @@ class Worker:
             with self._store.writing() as db:
                 heartbeats.release_runs(db, {self._executor_id})
             self._launch_queue()
-            upkeep = threading.Thread(
-                target=look_after, args=(self._store, self._is_stopping), daemon=True
-            )
-            upkeep.start()
+            for duties in (look_after, watch_releases):
+                threading.Thread(
+                    target=duties, args=(self._store, self._is_stopping), daemon=True
+                ).start()
             on_ready()
             beat_at = time.monotonic()
             while not self._is_stopping.wait(self._settings.dead_after_s / BEATS_A_LIFE):

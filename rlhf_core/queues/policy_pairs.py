@@ -6,7 +6,7 @@ They are stored as interactions of the source `comparison`, and a blind queue ho
 
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -105,8 +105,8 @@ def create_policy_queue(
     opponent = _find_version(db, name)
     ids = []
     for prompt, own_answer, other_answer in pairs:
-        own = _store(db, actor, prompt, own_answer, version.name, version.id)
-        its = _store(db, actor, prompt, other_answer, name, opponent.id if opponent else None)
+        own = store_answer(db, actor, prompt, own_answer, version.name, version.id)
+        its = store_answer(db, actor, prompt, other_answer, name, opponent.id if opponent else None)
         ids.append((own, its))
     made = f"{evaluation.created_at:%Y-%m-%d %H:%M}"
     return create_queue(
@@ -158,14 +158,21 @@ def _count(db: Session, queue: Any) -> HumanVerdict:
             Comparison.withdrawn_at.is_(None),
         )
     ).all()
+    turned = {Choice.LEFT: Choice.RIGHT, Choice.RIGHT: Choice.LEFT}
+    said = [  # as if the policy always stood left
+        (frozenset((left_id, right_id)), choice if left_id in mine else turned.get(choice, choice))
+        for left_id, right_id, choice in votes
+    ]
+    return sum_up(queue, num_pairs, said)
+
+
+def sum_up(queue: Any, num_pairs: int, votes: Iterable[tuple[Hashable, Choice]]) -> HumanVerdict:
+    """The verdict on the left one of two, from votes (pair, choice) and the queue's row."""
     counts = {Choice.LEFT: 0, Choice.RIGHT: 0, Choice.TIE: 0, Choice.BOTH_BAD: 0}
-    scores: dict[frozenset[uuid.UUID], list[float]] = defaultdict(list)
-    for left_id, right_id, choice in votes:
-        if left_id not in mine and choice in (Choice.LEFT, Choice.RIGHT):  # as if it stood left
-            choice = Choice.RIGHT if choice is Choice.LEFT else Choice.LEFT
+    scores: dict[Hashable, list[float]] = defaultdict(list)
+    for pair, choice in votes:
         counts[choice] += 1
-        score = {Choice.LEFT: 1.0, Choice.RIGHT: 0.0}.get(choice, 0.5)
-        scores[frozenset((left_id, right_id))].append(score)
+        scores[pair].append({Choice.LEFT: 1.0, Choice.RIGHT: 0.0}.get(choice, 0.5))
     total = sum(sum(said) / len(said) for said in scores.values())
     return HumanVerdict(
         queue_id=queue.id,
@@ -174,7 +181,7 @@ def _count(db: Session, queue: Any) -> HumanVerdict:
         other=str(queue.filters["other_name"]),
         num_pairs=num_pairs,
         num_compared=len(scores),
-        num_votes=len(votes),
+        num_votes=sum(counts.values()),
         num_wins=counts[Choice.LEFT],
         num_losses=counts[Choice.RIGHT],
         num_ties=counts[Choice.TIE],
@@ -205,7 +212,7 @@ def _pairs_of(evaluation: EvaluationView, other: str) -> list[tuple[str, str, st
     return [(prompt, *answers) for prompt, answers in found.items()]
 
 
-def _store(
+def store_answer(
     db: Session,
     actor: Actor,
     prompt: str,
@@ -213,6 +220,7 @@ def _store(
     model_name: str,
     version_id: uuid.UUID | None,
 ) -> uuid.UUID:
+    """The interaction of a policy's answer; made once, however often it is asked for."""
     said = "\0".join((model_name, prompt, completion))
     draft = InteractionDraft(
         prompt=prompt,

@@ -17,14 +17,15 @@ from rlhf_core.accounts.audit import record_event
 from rlhf_core.accounts.permissions import Actor, Permission, require
 from rlhf_core.artifacts import ArtifactInfo, open_artifact
 from rlhf_core.clock import new_id, utcnow
-from rlhf_core.config import get_settings
-from rlhf_core.errors import Conflict, InvalidInput, NotFound, Unavailable
+from rlhf_core.errors import Conflict, InvalidInput, NotFound
+from rlhf_core.registry.files import relative_path
 from rlhf_core.registry.views import (
     ROLLED_BACK,
     AliasChangeView,
     AliasView,
     ModelVersionView,
     find_previous,
+    list_earlier,
     load_changes,
     load_versions,
     storable,
@@ -63,7 +64,7 @@ def register_version(
         InvalidInput: the files lie outside the artifact folder, or the name is no name.
     """
     require(actor, Permission.RUN_JOBS)
-    path = _relative_path(artifact)
+    path = relative_path(artifact)
     model = _lock_model(db, model_name)
     if job_id is not None:
         known = load_versions(db, ModelVersion.job_id == job_id)
@@ -101,14 +102,15 @@ def register_version(
 
 
 def list_versions(
-    db: Session, *, actor: Actor, model_name: str | None = None
+    db: Session, *, actor: Actor, model_name: str | None = None, tag: str | None = None
 ) -> list[ModelVersionView]:
-    """The versions that are not deleted, newest first by model."""
+    """The versions that are not deleted, newest first by model; with `tag` only those it marks."""
     require(actor, Permission.READ_MODELS)
     conditions: list[sa.ColumnElement[bool]] = [ModelVersion.deleted_at.is_(None)]
     if model_name is not None:
         conditions.append(Model.name == model_name)
-    return load_versions(db, *conditions)
+    found = load_versions(db, *conditions)
+    return [version for version in found if tag is None or tag.strip().lower() in version.tags]
 
 
 def get_version(db: Session, version_id: uuid.UUID, *, actor: Actor) -> ModelVersionView:
@@ -173,21 +175,30 @@ def roll_back(
     *,
     actor: Actor,
     reason: str,
+    version_id: uuid.UUID | None = None,
     expected_revision: int | None = None,
     alias: Alias = Alias.PRODUCTION,
 ) -> AliasView:
     """Point the alias back at the version before: twice rolled back is two versions back.
+
+    `version_id` goes back further at once, to any version that the alias has named.
 
     Raises:
         Conflict: there is none before, or somebody moved the alias meanwhile.
         InvalidInput, Unavailable: as in `promote_version`.
     """
     require(actor, Permission.PROMOTE_MODELS)
-    previous = find_previous(db, _get_model(db, model_name).id, alias)
+    model = _get_model(db, model_name)
+    previous = version_id or find_previous(db, model.id, alias)
     if previous is None:
         raise Conflict(
             f"There is no version before the {alias.value} one of {model_name!r}: "
             "promote another version."
+        )
+    if version_id is not None and version_id not in list_earlier(db, model.id, alias):
+        raise Conflict(
+            f"{_get_version(db, version_id).name} was never the {alias.value} one of "
+            f"{model_name!r}: promote it instead."
         )
     return _move(
         db,
@@ -212,6 +223,14 @@ def alias_history(
     """The moves of the alias, the latest first."""
     require(actor, Permission.READ_MODELS)
     return load_changes(db, Model.name == model_name, ModelAliasChange.alias == alias, limit=limit)
+
+
+def list_roll_back_targets(
+    db: Session, model_name: str, *, actor: Actor, alias: Alias = Alias.PRODUCTION
+) -> list[uuid.UUID]:
+    """The versions that `roll_back` may go to by `version_id`, the nearest first."""
+    require(actor, Permission.READ_MODELS)
+    return list_earlier(db, _get_model(db, model_name).id, alias)
 
 
 def find_roll_back_target(
@@ -252,18 +271,6 @@ def find_production(db: Session, model_name: str = REWARD_MODEL) -> ModelVersion
     return found[0] if found else None
 
 
-def set_notes(db: Session, version_id: uuid.UUID, *, actor: Actor, notes: str) -> None:
-    """Replace the notes of a version; empty removes them."""
-    require(actor, Permission.PROMOTE_MODELS)
-    version = _get_version(db, version_id)
-    text = storable(notes.strip()) or None
-    db.execute(sa.update(ModelVersion).where(ModelVersion.id == version.id).values(notes=text))
-    record_event(
-        db, actor=actor, action="model.set_notes", target_kind="model_version",
-        target_id=version.id, details={"model": version.model_name, "number": version.number},
-    )  # fmt: skip
-
-
 def _move(
     db: Session,
     version: ModelVersionView,
@@ -276,8 +283,7 @@ def _move(
     action: str,
 ) -> AliasView:
     reason = _clean_reason(reason)
-    if version.deleted_at is not None:
-        raise InvalidInput(f"{version.name} is deleted: choose another version.")
+    hold_version(db, version.id)
     open_artifact(version.folder, version.manifest_sha256)
     insert_if_absent(
         db, ModelAlias,
@@ -329,6 +335,17 @@ def _move(
     return AliasView(version.model_name, alias, version.id, version.number, expected + 1)
 
 
+def hold_version(db: Session, version_id: uuid.UUID) -> None:
+    """Keep the version from being deleted until the caller commits.
+
+    Raises InvalidInput where it is deleted, NotFound where there is none.
+    """
+    held = sa.select(ModelVersion.deleted_at).where(ModelVersion.id == version_id)
+    row = db.execute(held.with_for_update(read=True)).one_or_none()
+    if row is None or row.deleted_at is not None:
+        raise InvalidInput(f"{_get_version(db, version_id).name} is deleted: choose another one.")
+
+
 def _lock_model(db: Session, name: str) -> Model:
     """The model's row, made if needed and held until the caller commits: versions have no gaps."""
     name = name.strip()
@@ -375,15 +392,3 @@ def _clean_reason(reason: str) -> str:
             f"The reason is longer than {MAX_REASON_CHARS} characters.", field="reason"
         )
     return text
-
-
-def _relative_path(artifact: ArtifactInfo) -> str:
-    root = get_settings().artifact_dir
-    try:
-        return artifact.path.resolve(strict=True).relative_to(root.resolve()).as_posix()
-    except ValueError as error:
-        raise InvalidInput(
-            f"{artifact.path} lies outside the artifact folder {root}: write it there."
-        ) from error
-    except OSError as error:
-        raise Unavailable(f"There is no artifact folder {artifact.path}.") from error

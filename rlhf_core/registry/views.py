@@ -54,6 +54,7 @@ class ModelVersionView:
     created_at: datetime
     deleted_at: datetime | None
     aliases: tuple[Alias, ...]
+    tags: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -145,6 +146,7 @@ def load_versions(db: Session, *conditions: sa.ColumnElement[bool]) -> list[Mode
             created_at=version.created_at,
             deleted_at=version.deleted_at,
             aliases=tuple(sorted(pointers.get(version.id, ()))),
+            tags=tuple(version.tags or ()),
         )
         for version, model, account, dataset, dataset_number in rows
     ]
@@ -184,17 +186,41 @@ def load_changes(
 
 
 def find_previous(db: Session, model_id: uuid.UUID, alias: Alias) -> uuid.UUID | None:
-    """Where a roll back leads: a promotion puts a version on a pile, a roll back takes one off."""
+    """Where a roll back leads: a promotion puts a version on a pile, a roll back takes some off.
+
+    Deleted versions are passed over. None where nothing else was named before.
+    """
+    below, _ = _read_pile(db, model_id, alias)
+    return next(iter(below), None)
+
+
+def list_earlier(db: Session, model_id: uuid.UUID, alias: Alias) -> list[uuid.UUID]:
+    """Every version that the alias has named and does not name now, the nearest first."""
+    below, others = _read_pile(db, model_id, alias)
+    return [*below, *others]
+
+
+def _read_pile(
+    db: Session, model_id: uuid.UUID, alias: Alias
+) -> tuple[list[uuid.UUID], list[uuid.UUID]]:
+    """The versions below what the alias names, and those that a roll back left; none is deleted."""
     changes = load_changes(
         db, ModelAliasChange.model_id == model_id, ModelAliasChange.alias == alias
     )
-    stack: list[uuid.UUID | None] = []
+    pile: list[uuid.UUID | None] = []
     for change in reversed(changes):
-        if change.is_roll_back and stack:
-            stack.pop()
+        if change.is_roll_back and change.to_version_id in pile:
+            while pile[-1] != change.to_version_id:
+                pile.pop()
         else:
-            stack.append(change.to_version_id)
-    return stack[-2] if len(stack) > 1 else None
+            pile.append(change.to_version_id)
+    left = sa.select(ModelVersion.id).where(
+        ModelVersion.model_id == model_id, ModelVersion.deleted_at.is_(None)
+    )
+    wanted = set(db.scalars(left)) - set(pile[-1:])
+    below = [each for each in dict.fromkeys(reversed(pile)) if each in wanted]
+    named = dict.fromkeys(change.to_version_id for change in changes)
+    return below, [each for each in named if each in wanted and each not in below]
 
 
 def storable(value: Any) -> Any:

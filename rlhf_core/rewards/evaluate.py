@@ -166,10 +166,16 @@ def interval_of(values: Floats) -> tuple[float, float] | None:
 
 def measure(statistic: Statistic, weights: Floats) -> tuple[float, tuple[float, float] | None]:
     """The value of a statistic on all rows, and its interval over the resampled weights."""
+    value, drawn = draw(statistic, weights)
+    return value, interval_of(drawn)
+
+
+def draw(statistic: Statistic, weights: Floats) -> tuple[float, Floats]:
+    """The value of a statistic on all rows, and that of each row of resampled weights (b,)."""
     value = float(statistic(np.ones((1, weights.shape[1])))[0])
     step = max(1, CELLS_A_BLOCK // max(1, weights.shape[1]))
     blocks = [statistic(weights[at : at + step]) for at in range(0, len(weights), step)]
-    return value, interval_of(np.concatenate(blocks))
+    return value, np.concatenate(blocks)
 
 
 def _bin_of(probabilities: Floats) -> Indices:

@@ -42,7 +42,7 @@ def load_model(
                 load_model(spec.member_kind, folder / name, encoder=shared) for name in spec.members
             ]
             return EnsembleRewardModel(members, aggregate=spec.aggregate)
-        case ModelKind.POLICY:
+        case ModelKind.POLICY | ModelKind.POLICY_REMOTE:
             raise InvalidInput(
                 f"{folder} holds a policy, which scores nothing: name a reward model."
             )

@@ -40,23 +40,9 @@ def measure_labelled(
     With `ratings`: Spearman, and the share of a prompt's differently rated pairs in right order.
     With `length_scores`, those of a model that sees lengths only: its figures, and the gain.
     """
-    statistics: dict[str, evaluate.Statistic] = {
-        "auc": lambda w: evaluate.compute_auc(scores, labels, w)
-    }
-    if probabilities is not None:
-        says = probabilities  # bound once: mypy, and the lambdas
-        statistics |= {
-            "accuracy": lambda w: evaluate.compute_accuracy(says, labels, w),
-            "brier": lambda w: evaluate.compute_brier(says, labels, w),
-            "ece": lambda w: evaluate.compute_ece(says, labels, w),
-        }
-    if ratings is not None:
-        stars = ratings
-        right, cases = evaluate.order_by_prompt(scores, ratings, groups)
-        statistics |= {
-            "spearman": lambda w: evaluate.compute_spearman(scores, stars, w),
-            "pair_accuracy": lambda w: evaluate.compute_share(right, cases, w),
-        }
+    statistics = labelled_statistics(
+        scores, labels, groups, probabilities=probabilities, ratings=ratings
+    )
     if length_scores is not None:
         lengths = length_scores
         statistics["gain_over_length_auc"] = lambda w: (
@@ -92,23 +78,58 @@ def measure_pairs(
     a coin is 0.25.
     """
     wins = _count_wins(probabilities - 0.5)
-    ones = np.ones(len(wins))
-    both = np.concatenate([probabilities, 1.0 - probabilities])
-    labels = np.repeat([True, False], len(wins))
-    statistics: dict[str, evaluate.Statistic] = {
-        "pair_accuracy": lambda w: evaluate.compute_share(wins, ones, w),
-        "brier": lambda w: evaluate.compute_brier(probabilities, ones.astype(bool), w),
-        "ece": lambda w: evaluate.compute_ece(both, labels, np.hstack([w, w])),
-    }
+    statistics = pair_statistics(probabilities)
     baselines = {"pair_accuracy": {"majority": 0.5}, "brier": {"base_rate": 0.25}}
     if length_log_odds is not None:
         by_length = _count_wins(length_log_odds)
         statistics["gain_over_length_pair_accuracy"] = lambda w: evaluate.compute_share(
-            wins - by_length, ones, w
+            wins - by_length, np.ones(len(wins)), w
         )
         baselines["pair_accuracy"]["length_only"] = float(by_length.mean())
     metrics, intervals = apply_statistics(statistics, weights)
     return Measured(metrics, intervals, _only_finite(baselines, metrics))
+
+
+def labelled_statistics(
+    scores: Floats,
+    labels: Labels,
+    groups: Sequence[str],
+    *,
+    probabilities: Floats | None = None,
+    ratings: Floats | None = None,
+) -> dict[str, evaluate.Statistic]:
+    """What `measure_labelled` measures, by name, without the gain over lengths."""
+    statistics: dict[str, evaluate.Statistic] = {
+        "auc": lambda w: evaluate.compute_auc(scores, labels, w)
+    }
+    if probabilities is not None:
+        says = probabilities  # bound once: mypy, and the lambdas
+        statistics |= {
+            "accuracy": lambda w: evaluate.compute_accuracy(says, labels, w),
+            "brier": lambda w: evaluate.compute_brier(says, labels, w),
+            "ece": lambda w: evaluate.compute_ece(says, labels, w),
+        }
+    if ratings is not None:
+        stars = ratings
+        right, cases = evaluate.order_by_prompt(scores, ratings, groups)
+        statistics |= {
+            "spearman": lambda w: evaluate.compute_spearman(scores, stars, w),
+            "pair_accuracy": lambda w: evaluate.compute_share(right, cases, w),
+        }
+    return statistics
+
+
+def pair_statistics(probabilities: Floats) -> dict[str, evaluate.Statistic]:
+    """What `measure_pairs` measures, by name, without the gain over lengths."""
+    wins = _count_wins(probabilities - 0.5)
+    ones = np.ones(len(wins))
+    both = np.concatenate([probabilities, 1.0 - probabilities])
+    labels = np.repeat([True, False], len(wins))
+    return {
+        "pair_accuracy": lambda w: evaluate.compute_share(wins, ones, w),
+        "brier": lambda w: evaluate.compute_brier(probabilities, ones.astype(bool), w),
+        "ece": lambda w: evaluate.compute_ece(both, labels, np.hstack([w, w])),
+    }
 
 
 def apply_statistics(

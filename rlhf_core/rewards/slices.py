@@ -1,6 +1,7 @@
 """Figures by slice, and what lengths alone achieve on the same rows."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -38,9 +39,8 @@ def cut_slices(cases: Cases, length_scores: Floats | None, *, seed: int) -> tupl
 
     Of pairs, the length is that of the chosen completion less that of the rejected one.
     """
-    parts = [*_cut_segments(cases), *_cut_lengths(cases)]
     found = []
-    for segment, value, part in parts:
+    for segment, value, part in cut_parts(cases):
         groups = [cases.groups[row] for row in part]
         weights = evaluate.resample_groups(groups, seed=seed)
         measured = cases.measure(weights, length_scores, part)
@@ -55,6 +55,11 @@ def cut_slices(cases: Cases, length_scores: Floats | None, *, seed: int) -> tupl
             )
         )
     return tuple(found)
+
+
+def cut_parts(cases: Cases) -> list[tuple[str, str, Indices]]:
+    """By segment and by length: (segment, value, the places among the cases)."""
+    return [*cut_segments(cases.segments), *_cut_lengths(cases)]
 
 
 def score_lengths(cases: Cases, *, seed: int) -> Floats | None:
@@ -92,11 +97,12 @@ def score_lengths(cases: Cases, *, seed: int) -> Floats | None:
     return np.where(labels, tested.log_odds, -tested.log_odds)
 
 
-def _cut_segments(cases: Cases) -> list[tuple[str, str, Indices]]:
-    names = sorted({name for segments in cases.segments for name in segments})
+def cut_segments(of_rows: Sequence[Mapping[str, str]]) -> list[tuple[str, str, Indices]]:
+    """(segment, value, the places of the rows that have it), the most frequent values first."""
+    names = sorted({name for segments in of_rows for name in segments})
     parts = []
     for name in names:
-        values = [segments.get(name) for segments in cases.segments]
+        values = [segments.get(name) for segments in of_rows]
         for value, _ in Counter(value for value in values if value).most_common(MAX_VALUES):
             place = np.flatnonzero([one == value for one in values])
             parts.append((name, value, place))

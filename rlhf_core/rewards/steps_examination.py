@@ -62,7 +62,7 @@ def examine_steps(
     """
     if not isinstance(model, StepRewardModel):
         raise InvalidInput("Only a step model can be examined on step labels: choose other rows.")
-    _check(rows)
+    check_stepped(rows)
     scores = model.score_steps([row.prompt for row in rows], [row.completions for row in rows])
     known = know_errors(rows)
     baseline, notes = _fit_baseline(train_rows, encoder, seed)
@@ -71,7 +71,7 @@ def examine_steps(
     groups = [rows[row].group for row in of_row]
     with one_thread():
         steps = measure_labelled(
-            _to_log_odds(probabilities),
+            to_log_odds(probabilities),
             labels,
             groups,
             weights=evaluate.resample_groups(groups, seed=seed),
@@ -103,7 +103,8 @@ def examine_steps(
     )
 
 
-def _check(rows: Sequence[SteppedCompletion]) -> None:
+def check_stepped(rows: Sequence[SteppedCompletion]) -> None:
+    """Raise InvalidInput for rows that are not sound, NotEnoughData where no step is judged."""
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, SteppedCompletion):
             raise InvalidInput(
@@ -245,7 +246,8 @@ def _count_confusion(says_right: Labels, labels: Labels) -> dict[str, int]:
     }
 
 
-def _to_log_odds(probabilities: Floats) -> Floats:
+def to_log_odds(probabilities: Floats) -> Floats:
+    """Log odds (n,) of chances; 0 and 1 are kept a little away from themselves."""
     clipped = np.clip(probabilities, 1e-12, 1.0 - 1e-12)
     found: Floats = np.log(clipped) - np.log1p(-clipped)
     return found

@@ -1,14 +1,15 @@
 """Answers of a policy over the inference process: `/chat` streams them, a JSON object a line.
 
-The first line names the version, then come pieces of the text (and signs of life), last how it
-ended. What goes wrong before the first line is an HTTP error, afterwards a line with `error`.
+The first line names the version and the side of a deployment that it stands for, then come pieces
+of the text (and signs of life), last how it ended. What goes wrong before the first line is an HTTP
+error, which names them too where they are known, afterwards a line with `error`.
 """
 
 import asyncio
 import json
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Annotated, Any, Literal
 
 from anyio import CapacityLimiter, to_thread
@@ -16,9 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import StreamingResponse
 
 from rlhf_core.errors import InvalidInput, RlhfError, Unavailable
-from rlhf_core.policies.chat import Turn
+from rlhf_core.serving.answering import Answering, Put, Question
+from rlhf_core.serving.chat_client import NotAnswered
 from rlhf_core.serving.loader import LoadedModel
-from rlhf_core.serving.policies import LoadedPolicy, PolicyShelf
+from rlhf_core.serving.policies import PROMOTED, LoadedPolicy, PolicyShelf
+from rlhf_core.serving.traffic import Choice
 
 LOGGER = logging.getLogger(__name__)
 MAX_AT_ONCE = 4
@@ -43,7 +46,10 @@ class ChatMessage(BaseModel):
 
 
 class ChatBody(BaseModel):
-    """What `/chat` takes. `best_of`: as many answers, of which the reward model takes the best."""
+    """What `/chat` takes. `best_of`: as many answers, of which the reward model takes the best.
+
+    Requests of the same `key` get the same side of a deployment.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -55,6 +61,7 @@ class ChatBody(BaseModel):
     stop: list[Text] = Field(default_factory=list, max_length=4)
     seed: int | None = None
     best_of: int = Field(default=1, ge=1, le=16)
+    key: Text | None = None
 
 
 class ChatService:
@@ -72,28 +79,42 @@ class ChatService:
     async def chat(self, body: ChatBody) -> StreamingResponse:
         """The answer as it comes. Raises what a caller can be told before the first piece."""
         _refuse_long(body)
-        policy = await to_thread.run_sync(self._shelf.find, body.model, limiter=self._loading)
-        ids, room = await to_thread.run_sync(_encode, policy, body, limiter=self._places)
-        lines = (self._answer_once if body.best_of == 1 else self._answer_best)(
-            policy, body, ids, room
-        )
-        first = await anext(lines)  # it waits for its turn now, or is refused
+        if body.model in PROMOTED:
+            choice = self._choose(body)  # in memory, or not there: no loading holds it up
+        else:
+            choice = await to_thread.run_sync(self._choose, body, limiter=self._loading)
+        served = _describe(choice)
+        if choice.model is None:
+            problem = self._shelf.traffic.production.problem or "No policy is loaded."
+            raise NotAnswered(problem, served)
+        try:
+            answers = await to_thread.run_sync(_prepare, choice, body, limiter=self._places)
+            if choice.route is not None and choice.route.system_prompt is not None:
+                served["system_prompt"] = choice.route.system_prompt
+            lines = (self._answer_once if body.best_of == 1 else self._answer_best)(
+                choice.model, body, answers, served
+            )
+            first = await anext(lines)  # it waits for its turn now, or is refused
+        except Unavailable as error:
+            raise NotAnswered(str(error), served) from error
         return StreamingResponse(_as_text(first, lines), media_type="application/x-ndjson")
 
+    def _choose(self, body: ChatBody) -> Choice[LoadedPolicy]:
+        has_system = any(message.role == "system" for message in body.messages)
+        return self._shelf.choose(body.model, key=body.key, has_system=has_system)
+
     async def _answer_once(
-        self, policy: LoadedPolicy, body: ChatBody, ids: list[int], room: int
+        self,
+        policy: LoadedPolicy,
+        _body: ChatBody,
+        answers: Sequence[Answering],
+        served: dict[str, Any],
     ) -> AsyncIterator[dict[str, Any]]:
-        loop, pieces = asyncio.get_running_loop(), asyncio.Queue[str | Exception | None]()
-        is_gone = False
-
-        def put(piece: str | Exception | None) -> None:
-            loop.call_soon_threadsafe(pieces.put_nowait, piece)
-
-        turn = _make_turn(body, ids, room, _seed(body))
-        turn.hand_over, turn.is_unwanted = put, lambda: is_gone
-        policy.batches.submit(turn, put)
+        (answer,) = answers
+        pieces = asyncio.Queue[str | Exception | None]()
         try:
-            yield _name(policy)
+            await answer.begin(pieces.put_nowait)
+            yield served
             while True:
                 try:
                     piece = await asyncio.wait_for(pieces.get(), SIGN_OF_LIFE_S)
@@ -103,54 +124,48 @@ class ChatService:
                 if piece is None:
                     break
                 if isinstance(piece, Exception):
-                    raise _failed(policy, piece)
+                    yield {"error": _say_failed(policy, piece)}
+                    return
                 yield {"piece": piece}
-            yield _end([turn], turn, ids)
-        except RlhfError as error:
-            yield {"error": str(error)}
+            yield _end(answers, answer)
         finally:
-            is_gone = True
+            answer.give_up()
 
     async def _answer_best(
-        self, policy: LoadedPolicy, body: ChatBody, ids: list[int], room: int
+        self,
+        policy: LoadedPolicy,
+        body: ChatBody,
+        answers: Sequence[Answering],
+        served: dict[str, Any],
     ) -> AsyncIterator[dict[str, Any]]:
         """All answers first, then the one that the reward model likes best, in one piece."""
         loop = asyncio.get_running_loop()
-        is_gone = False
-        turns, ends = [], []
+        ends = [loop.create_future() for _ in answers]
         try:
-            for number in range(body.best_of):
-                turn = _make_turn(body, ids, room, _seed(body) + number)
-                turn.is_unwanted = lambda: is_gone
-                end: asyncio.Future[Exception | None] = loop.create_future()
-                policy.batches.submit(turn, _settle(loop, end))
-                turns.append(turn)
-                ends.append(end)
-        except Unavailable:
-            is_gone = True
-            raise
-        try:
-            yield _name(policy)
+            await asyncio.gather(
+                *(answer.begin(_settle(end)) for answer, end in zip(answers, ends, strict=True))
+            )
+            yield served
             while (await asyncio.wait(ends, timeout=SIGN_OF_LIFE_S))[1]:
                 yield WAITING
-            for failure in (end.result() for end in ends):
-                if failure is not None:
-                    raise _failed(policy, failure)
+            failure = next((end.result() for end in ends if end.result() is not None), None)
+            if failure is not None:
+                yield {"error": _say_failed(policy, failure)}
+                return
             prompt = next((m.content for m in reversed(body.messages) if m.role == "user"), "")
-            scores, reason = await self._score(prompt, [turn.text for turn in turns])
-            best = max(range(len(turns)), key=lambda at: (scores[at] or 0.0, -at))
-            if turns[best].text:
-                yield {"piece": turns[best].text}
+            scores, reason = await self._score(prompt, [answer.text for answer in answers])
+            best = max(range(len(answers)), key=lambda at: (scores[at] or 0.0, -at))
+            if answers[best].text:
+                yield {"piece": answers[best].text}
             yield {
-                **_end(turns, turns[best], ids),
+                **_end(answers, answers[best]),
                 "scores": scores,
                 "is_fallback": reason is not None,
                 "reason": reason,
             }
-        except RlhfError as error:
-            yield {"error": str(error)}
         finally:
-            is_gone = True
+            for answer in answers:
+                answer.give_up()
 
     async def _score(
         self, prompt: str, answers: list[str]
@@ -177,55 +192,68 @@ def _refuse_long(body: ChatBody) -> None:
         )
 
 
-def _encode(policy: LoadedPolicy, body: ChatBody) -> tuple[list[int], int]:
-    """The tokens of the messages, and how many the answer may have."""
-    messages = [(message.role, message.content) for message in body.messages]
-    return policy.model.encode(messages, max_tokens=body.max_tokens)
+def _prepare(choice: Choice[LoadedPolicy], body: ChatBody) -> Sequence[Answering]:
+    """As many answers as are wanted, the test's system prompt before the messages if there is one.
+
+    Raises InvalidInput for messages that cannot be answered, Unavailable where that is the prompt's
+    fault.
+    """
+    assert choice.model is not None  # noqa: S101 - asked before
+    messages: list[tuple[str, str]] = [(one.role, one.content) for one in body.messages]
+    first = secrets.randbits(62) if body.seed is None else body.seed
+    seeds = [first + number for number in range(body.best_of)]
+    prompt = None if choice.route is None else choice.route.system_prompt
+
+    def prepare(messages: list[tuple[str, str]]) -> Sequence[Answering]:
+        assert choice.model is not None  # noqa: S101
+        question = Question(
+            messages, body.max_tokens, body.temperature, body.top_p, body.stop, body.seed
+        )
+        return choice.model.source.prepare(question, seeds)
+
+    if prompt is None:
+        return prepare(messages)
+    try:
+        return prepare([("system", prompt), *messages])
+    except InvalidInput as error:
+        prepare(messages)  # refused without the prompt too: then the messages are to blame
+        raise Unavailable(f"With the system prompt of the test: {error}") from error
 
 
-def _make_turn(body: ChatBody, ids: list[int], room: int, seed: int) -> Turn:
-    return Turn(
-        ids,
-        room,
-        temperature=body.temperature,
-        top_p=body.top_p,
-        seed=seed % 2**63,
-        stop=[each for each in body.stop if each],
-    )
-
-
-def _seed(body: ChatBody) -> int:
-    return secrets.randbits(62) if body.seed is None else body.seed
-
-
-def _settle(
-    loop: asyncio.AbstractEventLoop, end: "asyncio.Future[Exception | None]"
-) -> Callable[[Exception | None], None]:
-    def set_result(error: Exception | None) -> None:
-        if not end.done():
-            end.set_result(error)
-
-    def settle(error: Exception | None) -> None:
-        loop.call_soon_threadsafe(set_result, error)
+def _settle(end: "asyncio.Future[Exception | None]") -> Put:
+    def settle(piece: str | Exception | None) -> None:
+        if not isinstance(piece, str) and not end.done():
+            end.set_result(piece)
 
     return settle
 
 
-def _name(policy: LoadedPolicy) -> dict[str, Any]:
-    return {"version": policy.name, "version_id": str(policy.version_id)}
-
-
-def _end(turns: list[Turn], best: Turn, ids: list[int]) -> dict[str, Any]:
+def _describe(choice: Choice[LoadedPolicy]) -> dict[str, Any]:
+    """Which version answers, and the side of a deployment that it stands for."""
+    model, route = choice.model, choice.route
+    deployment_id = None if route is None else route.deployment_id
     return {
-        "finish_reason": best.finish_reason,
-        "prompt_tokens": len(ids),
-        "completion_tokens": sum(turn.num_tokens for turn in turns),
+        "version": None if model is None else model.name,
+        "version_id": None if model is None else str(model.version_id),
+        "arm": None if route is None else route.arm.value,
+        "deployment_id": None if deployment_id is None else str(deployment_id),
+        "propensity": None if route is None else route.propensity,
     }
 
 
-def _failed(policy: LoadedPolicy, error: Exception) -> Unavailable:
+def _end(answers: Sequence[Answering], best: Answering) -> dict[str, Any]:
+    return {
+        "finish_reason": best.finish_reason,
+        "prompt_tokens": best.prompt_tokens,
+        "completion_tokens": sum(answer.num_tokens for answer in answers),
+    }
+
+
+def _say_failed(policy: LoadedPolicy, error: Exception) -> str:
+    if isinstance(error, RlhfError) and str(error).startswith(policy.name):
+        return str(error)
     what = str(error) if isinstance(error, RlhfError) else type(error).__name__
-    return Unavailable(f"{policy.name} failed to answer ({what}); try again.")
+    return f"{policy.name} failed to answer ({what}); try again."
 
 
 async def _as_text(

@@ -17,6 +17,15 @@ NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 PIECE_TIMEOUT_S = 120.0
 """A version that is not in memory is loaded first, and others may be answered before."""
 
+
+class NotAnswered(Unavailable):
+    """No answer. `served` is what the process said of who was to give it, None where it did not."""
+
+    def __init__(self, message: str, served: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.served = served
+
+
 REFUSALS: dict[int, type[RlhfError]] = {422: InvalidInput, 404: NotFound, 413: TooLarge}
 
 
@@ -92,8 +101,13 @@ def _read_line(line: str) -> dict[str, Any]:
 
 
 def _read_refusal(status: int, content: bytes) -> RlhfError:
+    served = None
     try:
-        message = str(json.loads(content)["error"])
-    except (ValueError, KeyError, TypeError):
+        found = json.loads(content)
+        message = str(found["error"])
+        served = found.get("served")
+    except (ValueError, KeyError, TypeError, AttributeError):
         message = NONSENSE
-    return REFUSALS.get(status, Unavailable)(message)
+    if status in REFUSALS:
+        return REFUSALS[status](message)
+    return NotAnswered(message, served if isinstance(served, dict) else None)

@@ -6,8 +6,8 @@ import json
 import math
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import httpx
@@ -26,14 +26,34 @@ NONSENSE = "The inference process gave an answer that makes no sense."
 
 
 @dataclass(frozen=True)
+class DeploymentHealth:
+    """The deployment of a model that gets traffic now, as the inference process sees it.
+
+    `canary` is the treatment's version. `problem` says why one that runs gets no traffic.
+    """
+
+    deployment_id: uuid.UUID | None = None
+    canary: str | None = None
+    traffic_percent: float | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
 class InferenceHealth:
-    """What the inference process says of itself; `problem` is a sentence for people."""
+    """What the inference process says of itself; `problem` is a sentence for people.
+
+    `version` is the reward model that serves, `policy` what answers conversations; `deployments`
+    by name of the model.
+    """
 
     is_running: bool
     is_ready: bool
     version: str | None = None
     version_id: uuid.UUID | None = None
     problem: str | None = None
+    policy: str | None = None
+    policy_problem: str | None = None
+    deployments: Mapping[str, DeploymentHealth] = field(default_factory=dict)
 
 
 class NotRunning(Unavailable):
@@ -63,16 +83,25 @@ class InferenceClient:
         )
 
     def rerank(
-        self, prompt: str, candidates: Sequence[str], *, top_k: int | None = None
+        self,
+        prompt: str,
+        candidates: Sequence[str],
+        *,
+        top_k: int | None = None,
+        user: str | None = None,
+        served_id: uuid.UUID | None = None,
     ) -> Ranking:
-        """Order candidates by the promoted reward model, best first.
+        """Order candidates by the promoted reward model, or as a deployment says, best first.
 
-        No process, no model, a broken or slow one: the original order, flagged. Raises
-        InvalidInput for what is no text or a `top_k` below 1.
+        `user` is a pseudonym, which keeps to its side of a deployment; the row of the served log
+        gets `served_id`. No process, no model, a broken or slow one: the original order, flagged.
+        Raises InvalidInput for what is no text or a `top_k` below 1.
         """
         started = time.perf_counter()
         try:
-            return self.request_ranking(prompt, candidates, top_k=top_k)
+            return self.request_ranking(
+                prompt, candidates, top_k=top_k, user=user, served_id=served_id
+            )
         except Unavailable as error:
             fallback = keep_order(len(candidates), str(error), top_k=top_k)
         if self._logbook is not None:
@@ -80,19 +109,34 @@ class InferenceClient:
                 "rerank",
                 num_candidates=len(candidates),
                 latency_ms=(time.perf_counter() - started) * 1000,
+                user_pseudonym=user,
                 is_fallback=True,
+                is_error=True,
                 reason=fallback.reason,
+                served_id=served_id,
             )
         return fallback
 
     def request_ranking(
-        self, prompt: str, candidates: Sequence[str], *, top_k: int | None = None
+        self,
+        prompt: str,
+        candidates: Sequence[str],
+        *,
+        top_k: int | None = None,
+        user: str | None = None,
+        served_id: uuid.UUID | None = None,
     ) -> Ranking:
         """What the process answers. Raises Unavailable where `rerank` falls back."""
         if top_k is not None and top_k < 1:
             raise InvalidInput(f"top_k is {top_k}: choose 1 or more.", field="top_k")
         texts = [clean_text(text) for text in candidates]
-        body = {"prompt": clean_text(prompt), "candidates": texts, "top_k": top_k}
+        body = {
+            "prompt": clean_text(prompt),
+            "candidates": texts,
+            "top_k": top_k,
+            "user": user,
+            "served_id": None if served_id is None else str(served_id),
+        }
         return _read_ranking(self._send("POST", "/rerank", body), len(texts), top_k)
 
     def score(self, prompts: Sequence[str], completions: Sequence[str]) -> Scores:
@@ -128,10 +172,16 @@ class InferenceClient:
                 version=answer["version"],
                 version_id=None if version_id is None else uuid.UUID(version_id),
                 problem=answer["problem"],
+                policy=answer.get("policy"),
+                policy_problem=answer.get("policy_problem"),
+                deployments={
+                    name: _read_deployment(said)
+                    for name, said in answer.get("deployments", {}).items()
+                },
             )
         except NotRunning as error:
             return InferenceHealth(is_running=False, is_ready=False, problem=str(error))
-        except (Unavailable, KeyError, TypeError, ValueError) as error:
+        except (Unavailable, KeyError, TypeError, ValueError, AttributeError) as error:
             return InferenceHealth(is_running=True, is_ready=False, problem=str(error))
 
     def close(self) -> None:
@@ -193,6 +243,16 @@ class InferenceClient:
 def derive_secret(key: bytes) -> str:
     """The secret between this machine's processes, made of the installation's key."""
     return hmac.new(key, b"rlhf inference process", hashlib.sha256).hexdigest()
+
+
+def _read_deployment(said: dict[str, Any]) -> DeploymentHealth:
+    deployment_id = said["deployment_id"]
+    return DeploymentHealth(
+        deployment_id=None if deployment_id is None else uuid.UUID(deployment_id),
+        canary=said["canary"],
+        traffic_percent=said["traffic_percent"],
+        problem=said["problem"],
+    )
 
 
 def _read_ranking(answer: dict[str, Any], num_candidates: int, top_k: int | None) -> Ranking:

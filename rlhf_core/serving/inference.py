@@ -1,10 +1,10 @@
 """The inference process: loopback HTTP around the promoted model.
 
-It follows the alias by itself, so that nothing has to be restarted or told after a promotion.
+It follows the aliases and the deployments by itself, so that nothing has to be restarted or told
+after a promotion.
 Only callers that know the installation's key are answered.
 """
 
-import asyncio
 import contextlib
 import hmac
 import logging
@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import uvicorn
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -27,35 +27,24 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rlhf_core.config import Settings
 from rlhf_core.errors import InvalidInput, NotFound, RlhfError, TooLarge, Unavailable
+from rlhf_core.registry.service import POLICY_MODEL, REWARD_MODEL
 from rlhf_core.serving.chat import ChatBody, ChatService
 from rlhf_core.serving.client import SECRET_HEADER, derive_secret
-from rlhf_core.serving.loader import LoadedModel, ModelSlot, load_version
+from rlhf_core.serving.loader import LoadedModel, load_version
 from rlhf_core.serving.logbook import Logbook
 from rlhf_core.serving.policies import PolicyShelf
-from rlhf_core.serving.ranking import rank_scores
+from rlhf_core.serving.reranking import MAX_TEXTS, RerankBody, RerankService, describe
 from rlhf_core.serving.speech import SpeechModel
+from rlhf_core.serving.traffic import Traffic
 from rlhf_core.store.engine import Store
 
 LOGGER = logging.getLogger(__name__)
 POLL_S = 1.0
-MAX_AT_ONCE = 4
-"""Requests that compute side by side; more would only share the same cores."""
 MAX_BODY_BYTES = 64 * 1024 * 1024
-MAX_TEXTS = 2_000
 GRACE_S = 5.0
 
 Text = Annotated[str, Field(strict=True)]
 Body = TypeVar("Body", bound=BaseModel)
-
-
-class RerankBody(BaseModel):
-    """What `/rerank` takes."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    prompt: Text
-    candidates: list[Text] = Field(max_length=MAX_TEXTS)
-    top_k: int | None = Field(default=None, ge=1)
 
 
 class ScoreBody(BaseModel):
@@ -72,75 +61,57 @@ class InferenceService:
 
     def __init__(
         self,
-        slot: ModelSlot[LoadedModel],
+        rewards: Traffic[LoadedModel],
         shelf: PolicyShelf,
         logbook: Logbook,
         *,
         patience_s: float,
         speech_model: str = "",
     ) -> None:
-        self._slot = slot
+        self._rewards = rewards
         self._shelf = shelf
-        self._chat = ChatService(shelf, lambda: slot.current)
+        self._rerank = RerankService(rewards, logbook, patience_s=patience_s)
+        self._chat = ChatService(shelf, lambda: rewards.production.current)
         self._speech = SpeechModel(speech_model)
         self._logbook = logbook
-        self._patience_s = patience_s
-        self._turns = asyncio.Semaphore(MAX_AT_ONCE)
 
     async def health(self, _request: Request) -> Response:
-        """Which version serves, and what is wrong."""
-        current, policy = self._slot.current, self._shelf.promoted
+        """Which versions serve, which deployments get traffic, and what is wrong."""
+        production, policy = self._rewards.production, self._shelf.traffic.production
         return JSONResponse(
             {
-                "is_ready": current is not None,
-                "version": None if current is None else current.name,
-                "version_id": None if current is None else str(current.version_id),
-                "problem": self._slot.problem,
+                "is_ready": production.current is not None,
+                **describe(production.current),
+                "problem": production.problem,
                 "policy": None if policy.current is None else policy.current.name,
                 "policy_problem": policy.problem,
+                "deployments": {
+                    REWARD_MODEL: self._rewards.describe(),
+                    POLICY_MODEL: self._shelf.traffic.describe(),
+                },
             }
         )
 
     async def rerank(self, request: Request) -> Response:
         """The candidates' order; the original one, flagged, where there is no sound model."""
-        started = time.perf_counter()
-        body = await _read_body(request, RerankBody)
-        num = len(body.candidates)
-        current = self._slot.current
-        scores: list[float | None] = [None] * num
-        reason = None
-        try:
-            model = self._need(current)
-            scores = await self._compute(model, [body.prompt] * num, body.candidates)
-        except Unavailable as error:
-            reason = str(error)
-        self._note("rerank", num, started, current, reason)
-        return JSONResponse(
-            {
-                "ranking": rank_scores(scores, body.top_k),
-                "scores": scores,
-                "is_fallback": reason is not None,
-                "reason": reason,
-                **_describe(current),
-            }
-        )
+        return JSONResponse(await self._rerank.rerank(await _read_body(request, RerankBody)))
 
     async def score(self, request: Request) -> Response:
-        """P(good) of each pair; 503 where there is no sound model."""
+        """P(good) of each pair by what serves; 503 where there is no sound model."""
         started = time.perf_counter()
         body = await _read_body(request, ScoreBody)
         num = len(body.completions)
         if len(body.prompts) != num:
             raise InvalidInput(f"{len(body.prompts)} prompts, but {num} completions.")
-        current = self._slot.current
+        current = self._rewards.production.current
         try:
-            model = self._need(current)
-            scores = await self._compute(model, body.prompts, body.completions)
+            model = self._rerank.need(current)
+            scores = await self._rerank.compute(model, body.prompts, body.completions)
         except Unavailable as error:
-            self._note("score", num, started, current, str(error))
+            self._note_score(num, started, current, str(error))
             raise
-        self._note("score", num, started, current, None)
-        return JSONResponse({"scores": scores, **_describe(current)})
+        self._note_score(num, started, current, None)
+        return JSONResponse({"scores": scores, **describe(current)})
 
     async def chat(self, request: Request) -> Response:
         """The answer of a policy as it comes; 503 where there is no sound one."""
@@ -151,45 +122,16 @@ class InferenceService:
         content = await _read_bytes(request)
         return JSONResponse({"text": await run_in_threadpool(self._speech.transcribe, content)})
 
-    def _need(self, current: LoadedModel | None) -> LoadedModel:
-        if current is None:
-            raise Unavailable(self._slot.problem or "No model is loaded.")
-        return current
-
-    async def _compute(
-        self, model: LoadedModel, prompts: list[str], completions: list[str]
-    ) -> list[float | None]:
-        """Wait for a turn, not longer than a caller waits, then compute in a thread."""
-        try:
-            await asyncio.wait_for(self._turns.acquire(), timeout=self._patience_s)
-        except TimeoutError as error:
-            raise Unavailable("The inference process is busy.") from error
-        try:
-            return await run_in_threadpool(model.score, prompts, completions)
-        except Unavailable as error:  # a sentence that names the model
-            LOGGER.warning("%s", error)
-            raise
-        except Exception as error:
-            LOGGER.exception("%s failed", model.name)
-            what = str(error) if isinstance(error, RlhfError) else type(error).__name__
-            raise Unavailable(f"{model.name} failed: {what}") from error
-        finally:
-            self._turns.release()
-
-    def _note(
-        self,
-        endpoint: str,
-        num: int,
-        started: float,
-        current: LoadedModel | None,
-        reason: str | None,
+    def _note_score(
+        self, num: int, started: float, current: LoadedModel | None, reason: str | None
     ) -> None:
         self._logbook.note(
-            endpoint,
+            "score",
             num_candidates=num,
             latency_ms=(time.perf_counter() - started) * 1000,
             version_id=None if current is None else current.version_id,
             is_fallback=reason is not None,
+            is_error=reason is not None and current is not None,
             reason=reason,
         )
 
@@ -241,18 +183,19 @@ def run_inference(
     Raises Unavailable if the port is taken.
     """
     listener = _listen(settings.inference_port)
-    slot = ModelSlot(store, load_version)
-    shelf = PolicyShelf(store)
-    logbook = Logbook(store)
+    capacity = settings.versions_in_memory
+    rewards = Traffic(store, load_version, model_name=REWARD_MODEL, capacity=capacity)
+    shelf = PolicyShelf(store, capacity=capacity)
+    logbook = Logbook(store, knows_best=True)
     ended = threading.Event()
 
-    def follow(followed: ModelSlot[Any]) -> None:
+    def follow(look: Callable[[], None]) -> None:
         while not ended.is_set():
-            followed.refresh()
+            look()
             ended.wait(POLL_S)
 
     service = InferenceService(
-        slot,
+        rewards,
         shelf,
         logbook,
         patience_s=settings.inference_timeout_s,
@@ -267,9 +210,15 @@ def run_inference(
         ws="none",
     )
     server = uvicorn.Server(config)
+    # One a look: while a canary is being loaded what serves is followed all the same.
+    looks = [
+        look
+        for traffic in (rewards, shelf.traffic)
+        for look in (traffic.production.refresh, traffic.refresh_deployment)
+    ]
     followers = [
-        threading.Thread(target=follow, args=(each,), name="follow alias", daemon=True)
-        for each in (slot, shelf.promoted)
+        threading.Thread(target=follow, args=(look,), name="follow alias", daemon=True)
+        for look in looks
     ]
     for follower in followers:
         follower.start()
@@ -334,10 +283,5 @@ async def _read_body(request: Request, kind: type[Body]) -> Body:
 
 async def _explain(_request: Request, error: Exception) -> Response:
     status = {InvalidInput: 422, NotFound: 404, TooLarge: 413}.get(type(error), 503)
-    return JSONResponse({"error": str(error)}, status)
-
-
-def _describe(current: LoadedModel | None) -> dict[str, Any]:
-    if current is None:
-        return {"version": None, "version_id": None}
-    return {"version": current.name, "version_id": str(current.version_id)}
+    served = getattr(error, "served", None)
+    return JSONResponse({"error": str(error)} | ({"served": served} if served else {}), status)

@@ -126,7 +126,7 @@ class ModelSlot(Generic[Model]):
                 with self._store.reading() as db:
                     wanted = find_production(db, self._model_name)
             except Exception as error:  # noqa: BLE001 - no trouble of the database ends serving
-                self.problem = _say(error)
+                self.problem = say(error)
             else:
                 self._follow(wanted)
             self._refreshed_at = time.monotonic()
@@ -148,12 +148,13 @@ class ModelSlot(Generic[Model]):
         except Exception as error:  # noqa: BLE001 - no file of a new version may end the old one
             self._failed, self._retry_at = wanted.id, time.monotonic() + RETRY_AFTER_S
             still = "" if self.current is None else f" {self.current.name} serves on."
-            self.problem = f"{wanted.name} cannot be served: {_say(error)}{still}"
+            self.problem = f"{wanted.name} cannot be served: {say(error)}{still}"
             LOGGER.error(self.problem)
         else:
             self.current, self.problem, self._failed = loaded, None, None
             LOGGER.info("%s serves", wanted.name)
 
 
-def _say(error: Exception) -> str:
+def say(error: Exception) -> str:
+    """What went wrong, for people."""
     return str(error) if isinstance(error, RlhfError) else f"{type(error).__name__}: {error}"

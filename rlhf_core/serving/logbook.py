@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+import time
 import uuid
 from datetime import datetime
 from typing import Any
@@ -11,10 +12,13 @@ import sqlalchemy as sa
 
 from rlhf_core.clock import new_id, utcnow
 from rlhf_core.errors import Unavailable
+from rlhf_core.release.assignment import Route
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import ServedLogEntry
+from rlhf_core.store.upsert import dialect_insert
 
 LOGGER = logging.getLogger(__name__)
+TABLE = ServedLogEntry.__table__
 MAX_WAITING = 10_000
 BATCH = 500
 BATCH_WAIT_S = 0.25
@@ -24,11 +28,14 @@ MAX_REASON_CHARS = 200
 class Logbook:
     """Keeps rows of `served_log` in mind and writes them soon. Full or without database it drops.
 
-    `num_dropped` counts the lost rows: a log is no reason to refuse an answer.
+    `num_dropped` counts the lost rows: a log is no reason to refuse an answer. One request may be
+    noted by the inference process and by who had given up waiting for it: with `knows_best` the own
+    word replaces the other's, without it the other's stays.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, knows_best: bool = False) -> None:
         self._store = store
+        self._knows_best = knows_best
         self._waiting: queue.Queue[dict[str, Any] | None] = queue.Queue(MAX_WAITING)
         self.num_dropped = 0
         self._thread = threading.Thread(target=self._run, name="logbook", daemon=True)
@@ -41,18 +48,29 @@ class Logbook:
         num_candidates: int,
         latency_ms: float,
         version_id: uuid.UUID | None = None,
+        route: Route | None = None,
+        user_pseudonym: str | None = None,
         is_fallback: bool = False,
+        is_error: bool = False,
         reason: str | None = None,
+        details: dict[str, Any] | None = None,
+        served_id: uuid.UUID | None = None,
         served_at: datetime | None = None,
     ) -> None:
         """Take one request down; returns at once."""
         row = {
-            "id": new_id(),
+            "id": served_id or new_id(),
             "endpoint": endpoint,
             "model_version_id": version_id,
+            "deployment_id": None if route is None else route.deployment_id,
+            "arm": None if route is None else route.arm.value,
+            "propensity": None if route is None else route.propensity,
+            "user_pseudonym": user_pseudonym,
             "num_candidates": num_candidates,
             "latency_ms": latency_ms,
             "is_fallback": is_fallback,
+            "is_error": is_error,
+            "details": details,
             "reason": None if reason is None else reason[:MAX_REASON_CHARS].replace("\0", ""),
             "served_at": served_at or utcnow(),
         }
@@ -70,10 +88,12 @@ class Logbook:
         ended = False
         while not ended:
             rows = [self._waiting.get()]
-            # One commit for all that came within a moment.
+            # One commit for all that come within a moment; no row waits longer, whatever comes.
+            until = time.monotonic() + BATCH_WAIT_S
             while rows[-1] is not None and len(rows) < BATCH:
                 try:
-                    rows.append(self._waiting.get(timeout=BATCH_WAIT_S))
+                    left_s = max(until - time.monotonic(), 0.0)
+                    rows.append(self._waiting.get(block=left_s > 0, timeout=left_s or None))
                 except queue.Empty:
                     break
             ended = rows[-1] is None
@@ -86,11 +106,18 @@ class Logbook:
             try:
                 self._insert(rows)
             except sa.exc.IntegrityError:  # a version was removed meanwhile
-                self._insert([{**row, "model_version_id": None} for row in rows])
+                gone = {"model_version_id": None, "deployment_id": None}
+                self._insert([{**row, **gone} for row in rows])
         except (Unavailable, sa.exc.SQLAlchemyError) as error:
             self.num_dropped += len(rows)
             LOGGER.warning("%d rows of the served log are lost: %s", len(rows), error)
 
     def _insert(self, rows: list[dict[str, Any]]) -> None:
         with self._store.writing() as db:
-            db.execute(sa.insert(ServedLogEntry), rows)
+            insert = dialect_insert(db, TABLE)
+            if self._knows_best:
+                said = {name: insert.excluded[name] for name in rows[0] if name != "id"}
+                insert = insert.on_conflict_do_update(index_elements=["id"], set_=said)
+            else:
+                insert = insert.on_conflict_do_nothing()
+            db.execute(insert, rows)

@@ -78,12 +78,13 @@ def open_speech_model(name: str) -> Any:
         from transformers import pipeline
 
         with quiet_transformers():
+            # No `local_files_only`: it would reach Whisper's `generate`, which refuses it. Of a
+            # folder nothing is fetched.
             opened = pipeline(
                 "automatic-speech-recognition",
                 model=str(folder.resolve()),
                 device="cpu",
                 trust_remote_code=False,
-                local_files_only=True,
                 model_kwargs={"use_safetensors": True},
             )
     except Exception as error:

@@ -1,21 +1,34 @@
-"""The Python client against a real server; against one that fails at first; and without any."""
+"""The Python client against a real server; against one that fails at first; and without any.
+
+The README's integration is run exactly as it is printed, in Flask and in FastAPI.
+"""
 
 import json
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from fastapi.testclient import TestClient
 
 from rlhf_core import client as module
 from rlhf_core.accounts import tokens
 from rlhf_core.accounts.permissions import SYSTEM, Permission
 from rlhf_core.client import ApiError, Client
-from rlhf_core.store.tables import Feedback, Interaction, ReasoningStep
+from rlhf_core.store.tables import Feedback, Interaction, Rater, ReasoningStep
+from rlhf_core.vocabulary import RaterKind
 from tests.live_server import LiveServer, run_server
+from tests.readme_blocks import read_integration
+
+ASSISTANT = "def draft_answers(question):\n    return [question + '?', question + '!']\n"
+SCOPES = [Permission.SCORE, Permission.WRITE_INTERACTIONS, Permission.RATE]
+
+Load = Callable[[str], dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +84,27 @@ def test_without_a_model_candidates_keep_their_order(client: Client) -> None:
     found = client.rerank("q", ["a", "b", "c"], top_k=2)
     assert (found.order, found.scores, found.is_fallback) == ((0, 1), (None,) * 3, True)
     assert found.reason
+    assert found.best == 0
     with pytest.raises(ApiError, match="does not run") as caught:
         client.chat("hello")
     assert caught.value.status == 503
+    with pytest.raises(ApiError, match="candidates") as caught:
+        client.rerank("q", [])
+    assert caught.value.status == 422
+
+
+def test_moments_and_ids_are_sent_as_text_and_other_things_refused(
+    server: LiveServer, client: Client
+) -> None:
+    at = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    logged = client.log_interaction("When?", "Now.", occurred_at=at, served_id=None)
+    client.send_feedback(str(logged.id), thumb=1, occurred_at=at, aspects={"tone": 4})
+    with server.store.reading() as db:
+        item = db.get(Interaction, logged.id)
+        assert item is not None
+        assert item.occurred_at == at
+    with pytest.raises(TypeError, match="is no JSON value"):
+        client.log_interaction("When?", "Now.", extra={"seen": {1}})
 
 
 class Failing(BaseHTTPRequestHandler):
@@ -109,11 +140,71 @@ def test_request_is_sent_again_under_the_same_key(monkeypatch: pytest.MonkeyPatc
     assert Failing.seen[0][1]
 
 
-def test_no_server_is_said_after_the_last_try(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_no_server_is_said_after_the_last_try_and_a_rerank_goes_on_without(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.001)
     with Client("http://127.0.0.1:9", "t", retries=1) as client:
         with pytest.raises(ApiError, match="No answer from http") as caught:
             client.log_interaction("a", "b")
-        assert caught.value.status == 0
+        ranked = client.rerank("q", ["a", "b"], user="u1")
+        client.choose(ranked, 1)
+    assert caught.value.status == 0
+    assert (ranked.order, ranked.scores, ranked.id) == ((0, 1), (None, None), None)
+    assert ranked.is_fallback
+    assert "No answer" in (ranked.reason or "")
+
+
+@pytest.fixture
+def load(server: LiveServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
+    """Runs the README's Python block that holds a mark: what it defines."""
+    with server.store.writing() as db:
+        token = tokens.create_api_token(
+            db, actor=SYSTEM, account_name="admin", name="site", scopes=SCOPES
+        )
+    (tmp_path / "my_assistant.py").write_text(ASSISTANT)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("RLHF_URL", server.url)
+    monkeypatch.setenv("RLHF_TOKEN", token)
+    made: list[dict[str, Any]] = []
+
+    def run(mark: str) -> dict[str, Any]:
+        names: dict[str, Any] = {"__name__": "site"}
+        exec(compile(read_integration("python", mark), "README.md", "exec"), names)  # noqa: S102
+        made.append(names)
+        return names
+
+    yield run
+    for names in made:
+        names["rlhf"].close()
+
+
+def check_stored(server: LiveServer, answer: dict[str, str], question: str) -> None:
+    """The answer is an interaction, and its user's thumb counts as an end user's."""
+    with server.store.reading() as db:
+        item = db.get(Interaction, uuid.UUID(answer["id"]))
+        said = db.execute(
+            sa.select(Feedback.thumb, Rater.rater_kind, Rater.pseudonym)
+            .join(Rater, Rater.id == Feedback.rater_id)
+            .where(Feedback.interaction_id == uuid.UUID(answer["id"]))
+        ).one()
+    assert item is not None
+    assert (item.prompt, item.completion) == (question, answer["answer"])
+    assert tuple(said) == (-1, RaterKind.END_USER, item.user_pseudonym)
+
+
+def test_flask(server: LiveServer, load: Load) -> None:
+    site = load("Flask(")["app"].test_client()
+    answer = site.post("/ask", json={"question": "Flask", "user": "u1"}).get_json()
+    assert answer["answer"] == "Flask?"
+    said = site.post("/thumb", json={"id": answer["id"], "thumb": -1})
+    assert (said.status_code, said.data) == (204, b"")
+    check_stored(server, answer, "Flask")
+
+
+def test_fastapi(server: LiveServer, load: Load) -> None:
+    with TestClient(load("FastAPI(")["app"]) as site:
+        answer = site.post("/ask", json={"question": "Fast", "user": "u1"}).json()
+        said = site.post("/thumb", json={"id": answer["id"], "thumb": -1})
+    assert said.status_code == 204
+    check_stored(server, answer, "Fast")

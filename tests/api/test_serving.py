@@ -79,7 +79,9 @@ def test_candidates_come_back_best_first(
     inference: None, client: TestClient, writer_headers: dict[str, str]
 ) -> None:
     body = {"query": "q", "candidates": CANDIDATES, "top_k": 2}
-    assert post(client, writer_headers, "rerank", body) == {
+    answer = post(client, writer_headers, "rerank", body)
+    assert uuid.UUID(answer.pop("id"))
+    assert answer == {
         "ranking": [
             {"index": 1, "text": "a longer answer", "id": "b", "score": 0.15},
             {"index": 2, "text": "middle one", "id": None, "score": 0.1},
@@ -121,6 +123,7 @@ def test_without_inference_process_the_order_stays_and_is_flagged(
         {"query": "q", "candidates": [1]},
         {"query": "q", "candidates": [{"id": "x"}]},
         {"query": "q", "candidates": ["a"] * 1001},
+        {"query": "q", "candidates": ["a"], "user": ""},
     ],
 )
 def test_bad_requests_are_named(

@@ -14,7 +14,7 @@ from rlhf_core.accounts.permissions import Actor
 from rlhf_core.store.tables import Interaction
 from rlhf_core.vocabulary import Role
 from tests.conftest import miss
-from tests.live_server import LiveServer, run_server
+from tests.live_server import LiveServer, find_free_port, run_server
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -24,6 +24,8 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
+    "--use-fake-device-for-media-stream",  # a microphone that beeps
+    "--use-fake-ui-for-media-stream",  # and nobody asks whether it may be used
 ]
 TIMEOUT_MS = 30_000  # a busy machine; what is there sooner is found sooner
 
@@ -80,6 +82,18 @@ def desk(browser: Browser, desk_server: LiveServer) -> Iterator[Desk]:
     page.goto(link)
     yield page, actor, desk_server
     context.close()
+
+
+@pytest.fixture
+def whole_server(tmp_path: Path) -> Iterator[LiveServer]:
+    """A server with its inference process and worker, as `make run` starts it."""
+    with run_server(
+        tmp_path,
+        RLHF_START_CHILDREN="true",
+        RLHF_INFERENCE_PORT=str(find_free_port()),
+        RLHF_INFERENCE_TIMEOUT_S="10",  # a busy machine is not what is tested here
+    ) as server:
+        yield server
 
 
 @pytest.fixture

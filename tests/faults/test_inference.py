@@ -14,11 +14,19 @@ import pytest
 import sqlalchemy as sa
 
 from rlhf_core.config import get_settings
-from rlhf_core.serving.client import InferenceClient
+from rlhf_core.registry.service import REWARD_MODEL
+from rlhf_core.serving.client import DeploymentHealth, InferenceClient
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import ServedLogEntry
+from tests.core.serving.deployments import end_deployment, run_deployment
 from tests.core.serving.test_client import free_port
-from tests.core.serving.world import BAD, GOOD, PROMPT, promote_reward_model
+from tests.core.serving.world import (
+    BAD,
+    GOOD,
+    PROMPT,
+    promote_reward_model,
+    register_reward_model,
+)
 from tests.databases import only_sqlite, postgres_is_slow
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -127,6 +135,41 @@ def test_promotion_is_followed_under_load_and_no_request_is_dropped(
     with store.reading() as db:
         noted = db.scalar(sa.select(sa.func.count()).where(ServedLogEntry.is_fallback.is_(False)))
     assert noted == len(seen), "each answer is in the log, also the last before the end"
+
+
+@pytest.mark.slow
+@only_sqlite
+def test_a_canary_is_taken_up_by_the_running_process_and_leaves_it_at_once(
+    store: Store, start: Start
+) -> None:
+    with store.writing() as db:
+        first = promote_reward_model(db)
+        second, broken = register_reward_model(db), register_reward_model(db)
+        next(broken.folder.glob("*.skops")).write_bytes(b"")
+    start()
+    with asking() as client:
+
+        def ask() -> str | None:
+            return client.rerank(PROMPT, [BAD, GOOD]).version
+
+        def canary() -> DeploymentHealth:
+            return client.health().deployments[REWARD_MODEL]
+
+        wait_for(lambda: client.health().is_ready)
+        with store.writing() as db:
+            running = run_deployment(db, broken, first, percent=100.0)
+        wait_for(lambda: canary().problem is not None)
+        assert "reward v3 cannot be served" in str(canary().problem)
+        assert ask() == "reward v1"
+        with store.writing() as db:
+            end_deployment(db, running)
+            running = run_deployment(db, second, first, percent=100.0)
+        wait_for(lambda: canary().canary == "reward v2")
+        assert (ask(), canary().problem) == ("reward v2", None)
+        with store.writing() as db:
+            end_deployment(db, running)
+        wait_for(lambda: ask() == "reward v1")
+        assert not client.rerank(PROMPT, [BAD, GOOD]).is_fallback
 
 
 @only_sqlite

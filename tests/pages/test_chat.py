@@ -1,19 +1,22 @@
 """Talking to a promoted policy in the dashboard, through a real inference application."""
 
+import json
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from streamlit.testing.v1 import AppTest
 
-from pages._ui import chat_turns
+from pages._ui import chat_stream
 from rlhf_core.accounts.permissions import Actor
 from rlhf_core.config import SOURCE_ROOT, get_settings
+from rlhf_core.errors import RlhfError, Unavailable
 from rlhf_core.serving.talks import begin_turn
 from rlhf_core.store.engine import Store
-from rlhf_core.store.tables import Feedback, Interaction, ServedLogEntry
+from rlhf_core.store.tables import Feedback, Interaction, ReasoningStep, ServedLogEntry
 from rlhf_core.vocabulary import Role
 from tests.core.policies.tiny_policies import make_policy
 from tests.core.serving.policies import promote_policy
@@ -37,7 +40,11 @@ def texts(page: AppTest) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_policy(tmp_path_factory.mktemp("policy"), seed=3)
+    """A policy that has room for a conversation, whatever it says."""
+    made = make_policy(tmp_path_factory.mktemp("policy"), seed=3, max_position_embeddings=1024)
+    config = made / "tokenizer_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"model_max_length": 1024}))
+    return made
 
 
 @pytest.fixture
@@ -81,12 +88,14 @@ def test_conversation_is_stored_shown_again_and_rated(
     named = page.query_params["chat"]
     chat_id = named if isinstance(named, str) else named[0]
     again = open_chat(chat=chat_id)
-    assert texts(again) == shown == [first.prompt, first.completion, "d e", second.completion]
+    said_now = [first.prompt, first.completion, "d e", second.completion]
+    assert texts(again) == shown == [text for text in said_now if text]  # it may say nothing
     with store.reading() as db:
         said = db.execute(sa.select(Feedback.interaction_id, Feedback.thumb, Feedback.source)).all()
     assert [tuple(row) for row in said] == [(second.id, -1, "chat")]
     again.button(key=f"again_{second.id.hex}").click().run()
-    assert len(texts(again)) == 6
+    with store.reading() as db:
+        assert db.scalar(sa.select(sa.func.max(Interaction.turn))) == 2
 
     assert actor.account_id is not None
     sign_in_as(Role.ANALYST)
@@ -127,19 +136,72 @@ def test_a_correction_is_shown_to_be_changed_and_the_same_text_is_none(
     assert open_chat(chat="c").text_area(key=box).value == "Because."
 
 
-def test_an_answer_that_reached_the_limit_is_said_to_be_cut_off(
-    store: Store, sign_in_as: SignIn, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sign_in_as(Role.RATER)
+def pretend(monkeypatch: pytest.MonkeyPatch, *lines: dict[str, str] | RlhfError) -> None:
+    """Let each answer come as these lines, or break off with an error."""
+
+    def stream(body: object) -> Iterator[dict[str, Any]]:
+        yield {"version": "assistant v1", "version_id": str(uuid.uuid4()), "arm": "production"}
+        for line in lines:
+            if isinstance(line, RlhfError):
+                raise line
+            yield line
+
+    monkeypatch.setattr(chat_stream, "stream_policy", stream)
+
+
+@pytest.fixture
+def promoted(store: Store, folder: Path) -> None:
     with store.writing() as db:
         promote_policy(db, folder)
-    begin = {"version": "assistant v1", "version_id": str(uuid.uuid4())}
 
-    def stream(body: object) -> Iterator[dict[str, str]]:
-        yield from (begin, {"piece": "Bec"}, {"finish_reason": "length"})
 
-    monkeypatch.setattr(chat_turns, "stream_policy", stream)
+def test_an_answer_that_reached_the_limit_is_said_to_be_cut_off(
+    promoted: None, sign_in_as: SignIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign_in_as(Role.RATER)
+    pretend(monkeypatch, {"piece": "Bec"}, {"finish_reason": "length"})
     page = open_chat()
     page.chat_input[0].set_value("Why?").run()
     assert texts(page) == ["Why?", "Bec"]
     assert ["cut off" in toast.value for toast in page.toast] == [True]
+
+
+def test_steps_of_an_answer_are_shown_and_each_can_be_called_wrong(
+    store: Store, promoted: None, sign_in_as: SignIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign_in_as(Role.RATER)
+    pretend(
+        monkeypatch, {"piece": "<think>One.\n\nTw"}, {"piece": "o.</think>Because."},
+        {"finish_reason": "stop"},
+    )  # fmt: skip
+    page = open_chat()
+    page.chat_input[0].set_value("Why?").run()
+    assert texts(page) == ["Why?", "One.", "Two.", "Because."]
+    with store.reading() as db:
+        turn = db.scalars(sa.select(Interaction)).one()
+    page.button(key=f"label_-1_1_{turn.id.hex}").click().run()
+    assert [one.label for one in page.expander] == ["Reasoning · 2 steps, 1 rated"]
+    with store.reading() as db:
+        said = db.execute(
+            sa.select(ReasoningStep.content, ReasoningStep.kind, Feedback.label).join(
+                Feedback, Feedback.step_id == ReasoningStep.id
+            )
+        ).all()
+    assert turn.completion == "Because."
+    assert [tuple(row) for row in said] == [("Two.", "thinking", -1)]
+
+
+def test_an_answer_that_breaks_off_is_kept_as_far_as_it_came(
+    store: Store, promoted: None, sign_in_as: SignIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign_in_as(Role.RATER)
+    pretend(monkeypatch, {"piece": "Bec"}, Unavailable("The inference process broke off."))
+    page = open_chat()
+    page.chat_input[0].set_value("Why?").run()
+    assert "broke off" in page.error[0].value
+    with store.reading() as db:
+        turn = db.scalars(sa.select(Interaction)).one()
+        served = db.scalars(sa.select(ServedLogEntry)).one()
+    assert (turn.completion, turn.extra) == ("Bec", {"is_partial": True})
+    assert (served.is_error, served.interaction_id, served.arm) == (True, turn.id, "production")
+    assert served.user_pseudonym == turn.user_pseudonym

@@ -213,9 +213,9 @@ def test_notes_of_one_who_lost_the_right_meanwhile_are_not_saved(
     store: Store, sign_in_as: SignIn
 ) -> None:
     def draw_notes(version: "ModelVersionView", actor: "Actor") -> None:
-        from pages._ui.version_panel import show_notes
+        from pages._ui.version_labels import show_labels
 
-        show_notes(version, actor)
+        show_labels(version, actor)
 
     actor = sign_in_as(Role.TRAINER)
     (version,) = make_versions(store, 1)

@@ -18,40 +18,70 @@ from rlhf_core.accounts.permissions import Actor, Permission
 from rlhf_core.api.auth import needs
 from rlhf_core.api.openai import REFUSALS, ChatIn, OpenAiRoute, describe
 from rlhf_core.clock import new_id
+from rlhf_core.config import get_settings
 from rlhf_core.errors import InvalidInput, RlhfError, Unavailable
 from rlhf_core.feedback.drafts import InteractionDraft, Message
-from rlhf_core.privacy.pseudonyms import ACCOUNT_USER
-from rlhf_core.serving.answers import Served, begin_answer, finish_answer
-from rlhf_core.serving.chat_client import ask_policy
+from rlhf_core.privacy.pseudonyms import ACCOUNT_USER, make_pseudonym
+from rlhf_core.serving.answers import (
+    CHAT_ID_PREFIX,
+    Served,
+    begin_answer,
+    finish_answer,
+    read_route,
+)
+from rlhf_core.serving.chat_client import NotAnswered, ask_policy
 from rlhf_core.vocabulary import CHAT_SOURCE
 
 router = APIRouter(responses=REFUSALS, route_class=OpenAiRoute)
+CHAT_KEY = "conversation "
+"""Before the id of a conversation whose user is not named: it stands for the user."""
 
 
 @dataclass
 class Answer:
-    """One answer as it comes."""
+    """One answer as it comes. `key` keeps a caller to one side of a deployment."""
 
     asked: ChatIn
-    id: str = field(default_factory=lambda: f"chatcmpl-{new_id().hex}")
+    key: str | None = None
+    served_id: uuid.UUID = field(default_factory=new_id)
     created: int = field(default_factory=lambda: int(time.time()))
     started: float = field(default_factory=time.perf_counter)
     version: str = ""
     version_id: uuid.UUID | None = None
+    first: dict[str, Any] = field(default_factory=dict)
     text: str = ""
     interaction_id: uuid.UUID | None = None
     end: dict[str, Any] | None = None
+    failure: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The answer's id, as OpenAI's API writes it."""
+        return f"{CHAT_ID_PREFIX}{self.served_id.hex}"
 
     def take(self, line: dict[str, Any]) -> str | None:
         """Note a line of the inference process; the piece of text that it brings."""
         if "version" in line:
-            self.version, self.version_id = line["version"], uuid.UUID(line["version_id"])
+            self.meet(line)
         elif "piece" in line:
             self.text += line["piece"]
             return str(line["piece"])
         else:
             self.end = line
         return None
+
+    def meet(self, line: dict[str, Any]) -> None:
+        """Note who is to answer."""
+        self.first = line
+        if line.get("version_id") is not None:
+            self.version, self.version_id = line["version"], uuid.UUID(line["version_id"])
+
+    def fail(self, error: RlhfError) -> None:
+        """Note that no answer came, which is nobody's fault here but the version's."""
+        self.failure = str(error)
+        served = error.served if isinstance(error, NotAnswered) else None
+        if served is not None:
+            self.meet(served)
 
     def usage(self) -> dict[str, int]:
         """Tokens of the messages, and of all answers."""
@@ -70,21 +100,27 @@ class Answer:
 
     def finish(self, db: Session) -> None:
         """Keep what was said, as far as it came, and how it was served."""
-        if self.version_id is None:
-            return
+        if self.version_id is None and self.failure is None:
+            return  # refused: there is nobody who was to answer
         end = self.end or {}
         served = Served(
             self.version_id,
             latency_ms=(time.perf_counter() - self.started) * 1000,
             num_candidates=self.asked.best_of,
+            user_pseudonym=self.key,
             is_fallback=bool(end.get("is_fallback")),
-            reason=end.get("reason") or (None if self.end else "broken off"),
+            is_error=self.failure is not None,
+            reason=self.failure or end.get("reason") or (None if self.end else "broken off"),
+            served_id=self.served_id,
+            **read_route(self.first),
         )
         finish_answer(db, self.interaction_id, self.text, served, is_whole=self.end is not None)
 
     def _draft(self) -> InteractionDraft:
         *before, last = self.asked.messages
         context = [Message(role=one.role, content=one.as_text()) for one in before]
+        if "system_prompt" in self.first:  # what a test put before: the model was told that, too
+            context.insert(0, Message(role="system", content=self.first["system_prompt"]))
         return InteractionDraft(
             source=CHAT_SOURCE,
             external_id=self.id,
@@ -116,7 +152,7 @@ async def post_chat(
             f"user: ids that begin with {ACCOUNT_USER!r} are those of accounts here.", field="user"
         )
     asked.store = asked.store and actor.may(Permission.WRITE_INTERACTIONS)
-    answer = Answer(asked)
+    answer = Answer(asked, key=_key_of(asked))
     lines = _answer(request, answer)
     if not asked.stream:
         async with aclosing(lines):
@@ -134,7 +170,7 @@ async def _answer(request: Request, answer: Answer) -> AsyncGenerator[str]:
     """
     writer = request.app.state.writer
     try:
-        async with ask_policy(answer.asked.to_inference()) as lines:
+        async with ask_policy({**answer.asked.to_inference(), "key": answer.key}) as lines:
             async for line in lines:
                 piece = answer.take(line)
                 if piece is not None:
@@ -144,9 +180,18 @@ async def _answer(request: Request, answer: Answer) -> AsyncGenerator[str]:
                     yield ""
         if answer.end is None:
             raise Unavailable("The inference process broke off in mid-answer.")
+    except Unavailable as error:
+        answer.fail(error)
+        raise Unavailable(str(error)) from error  # of one kind, whoever refused
     finally:
         with anyio.CancelScope(shield=True):  # also where the caller is gone
             await writer.run(answer.finish)
+
+
+def _key_of(asked: ChatIn) -> str | None:
+    """What stays the same from request to request: the user's pseudonym, or the conversation's."""
+    said = asked.user or (asked.chat_id and f"{CHAT_KEY}{asked.chat_id}")
+    return said and make_pseudonym(said, get_settings().read_secret_key())
 
 
 async def _stream(answer: Answer, lines: AsyncIterator[str]) -> AsyncIterator[str]:

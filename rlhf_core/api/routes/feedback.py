@@ -18,17 +18,19 @@ from rlhf_core.api.schemas import (
     AssistantFeedbackIn,
     FeedbackIn,
     FeedbackOut,
+    InteractionIn,
     InteractionOut,
     RecentOut,
     SummaryOut,
 )
 from rlhf_core.errors import InvalidInput, NotFound
 from rlhf_core.feedback import service
-from rlhf_core.feedback.drafts import FeedbackDraft, InteractionDraft
+from rlhf_core.feedback.drafts import FeedbackDraft
 from rlhf_core.feedback.raters import lock_own_rater
 from rlhf_core.feedback.step_labels import are_steps_judged
 from rlhf_core.feedback.views import get_interaction
 from rlhf_core.queues.leases import finish_claim
+from rlhf_core.serving.served import credit_interaction, wait_for_served
 from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import RaterKind
 
@@ -52,17 +54,23 @@ INTERACTION_ANSWERS: dict[int | str, dict[str, Any]] = {
 )
 async def post_interaction(
     request: Request,
-    draft: InteractionDraft,
+    draft: InteractionIn,
     actor: Annotated[Actor, needs(Permission.WRITE_INTERACTIONS)],
     idempotency_key: KeyHeader = None,
 ) -> JSONResponse:
     """Store one prompt and completion with its steps and feedback.
 
     `(source, external_id)` identifies it; without an `external_id` its content does. Stored once.
+    With `served_id` feedback on it is credited to the version that gave that answer.
     """
+    served_id = draft.served_id
+    if served_id is not None:
+        await run_in_threadpool(wait_for_served, get_store(), served_id)
 
     def work(db: Session) -> Answer:
         stored = service.create_interaction(db, draft, actor=actor)
+        if served_id is not None:
+            credit_interaction(db, served_id, stored.id, actor=actor)
         body = {
             "id": str(stored.id),
             "step_ids": [str(step_id) for step_id in stored.step_ids],

@@ -41,6 +41,7 @@ class ModelVersionOut(Out):
     metrics: dict[str, float]
     num_bytes: int
     notes: str | None
+    tags: list[str]
     created_by: str | None
     created_at: datetime
     is_demo: bool
@@ -77,9 +78,10 @@ class EvaluationsOut(Out):
 async def get_models(
     actor: Reader,
     model: Annotated[str | None, Query(max_length=200, pattern=NO_NUL)] = None,
+    tag: Annotated[str | None, Query(max_length=100, pattern=NO_NUL)] = None,
 ) -> Any:
-    """Every version that is not deleted, of all models or of one."""
-    return await run_in_threadpool(_list_versions, actor, model)
+    """Every version that is not deleted, of all models or of one, with a tag or without."""
+    return await run_in_threadpool(_list_versions, actor, model, tag)
 
 
 @router.get(
@@ -92,9 +94,9 @@ async def get_evaluations(actor: Reader, name: Name, number: Number) -> Any:
     return await run_in_threadpool(_list_evaluations, actor, name, number)
 
 
-def _list_versions(actor: Actor, model: str | None) -> dict[str, Any]:
+def _list_versions(actor: Actor, model: str | None, tag: str | None) -> dict[str, Any]:
     with get_store().reading() as db:
-        versions = list_versions(db, actor=actor, model_name=model)
+        versions = list_versions(db, actor=actor, model_name=model, tag=tag)
         marked = find_marks(db).model_versions
     return {"versions": [{**vars(one), "is_demo": one.id in marked} for one in versions]}
 

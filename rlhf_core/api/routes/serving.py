@@ -1,16 +1,32 @@
 """Reranking and scoring by the promoted reward model."""
 
+import uuid
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import anyio.to_thread
 from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
 
 from rlhf_core.accounts.permissions import Actor, Permission
 from rlhf_core.api.auth import needs
-from rlhf_core.api.schemas import REFUSALS, Candidate, RerankIn, RerankOut, ScoreIn, ScoreOut
+from rlhf_core.api.schemas import (
+    REFUSALS,
+    Candidate,
+    ChoiceIn,
+    ChoiceOut,
+    RerankIn,
+    RerankOut,
+    ScoreIn,
+    ScoreOut,
+)
+from rlhf_core.clock import new_id
+from rlhf_core.config import get_settings
 from rlhf_core.errors import Unavailable
+from rlhf_core.privacy.pseudonyms import make_pseudonym
 from rlhf_core.serving.client import InferenceClient
+from rlhf_core.serving.served import choose_candidate, wait_for_served
+from rlhf_core.store.engine import get_store
 
 T = TypeVar("T")
 
@@ -24,14 +40,23 @@ async def post_rerank(
     """Order candidates by the promoted reward model.
 
     Without a model, or with one that is broken or too slow, they come back in their own order with
-    `is_fallback`, and `reason` says why.
+    `is_fallback`, and `reason` says why. While two versions are interleaved the order is of both,
+    the scores are those of the promoted one.
     """
     candidates = [
         item if isinstance(item, Candidate) else Candidate(text=item) for item in asked.candidates
     ]
     texts = [candidate.text for candidate in candidates]
-    found = await _ask(request, lambda client: client.rerank(asked.query, texts, top_k=asked.top_k))
+    served_id = new_id()
+    user = asked.user and make_pseudonym(asked.user, get_settings().read_secret_key())
+    found = await _ask(
+        request,
+        lambda client: client.rerank(
+            asked.query, texts, top_k=asked.top_k, user=user, served_id=served_id
+        ),
+    )
     return {
+        "id": served_id,
         "ranking": [
             {
                 "index": index,
@@ -46,6 +71,28 @@ async def post_rerank(
         "model_version": found.version,
         "model_version_id": found.version_id,
     }
+
+
+@router.post(
+    "/v1/rerank/{served_id}/choice",
+    response_model=ChoiceOut,
+    summary="Say which candidate was used",
+)
+async def post_choice(
+    request: Request,
+    served_id: uuid.UUID,
+    said: ChoiceIn,
+    actor: Annotated[Actor, needs(Permission.SCORE)],
+) -> Any:
+    """Note which candidate of an order was used: so versions are compared by what they led to.
+
+    Said again, the last word counts.
+    """
+    await run_in_threadpool(wait_for_served, get_store(), served_id)
+    chosen = await request.app.state.writer.run(
+        lambda db: choose_candidate(db, served_id, said.index, actor=actor)
+    )
+    return {"id": chosen.served_id, "index": chosen.index}
 
 
 @router.post("/v1/score", response_model=ScoreOut, summary="Score completions")

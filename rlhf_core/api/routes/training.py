@@ -40,11 +40,13 @@ Name = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
 Number = Annotated[int, Field(ge=1, le=MAX_NUMBER)]
 
 
-class _In(BaseModel):
+class StrictIn(BaseModel):
+    """A body without fields of other names."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class RunIn(_In):
+class RunIn(StrictIn):
     """A training run. `params`: the fields of a job of that kind, as its `params` show them.
 
     Without `learner` among the `params` of a reward model, the feedback chooses it.
@@ -55,7 +57,7 @@ class RunIn(_In):
     priority: Annotated[int, Field(ge=1, le=1_000)] = 10
 
 
-class ExaminationIn(_In):
+class ExaminationIn(StrictIn):
     """An examination of a version. `judge` is of policies only."""
 
     model: Name
@@ -159,7 +161,7 @@ async def post_reward_run(
             db, actor=actor, params=params, resource=run.resource, priority=run.priority
         )
 
-    return await _queue(request, work, actor, idempotency_key, "POST /v1/training/rewards", run)
+    return await queue_job(request, work, actor, idempotency_key, "POST /v1/training/rewards", run)
 
 
 @router.post(
@@ -179,7 +181,7 @@ async def post_policy_run(
             db, actor=actor, params=params, resource=run.resource, priority=run.priority
         )
 
-    return await _queue(request, work, actor, idempotency_key, "POST /v1/training/policies", run)
+    return await queue_job(request, work, actor, idempotency_key, "POST /v1/training/policies", run)
 
 
 @router.post(
@@ -215,7 +217,7 @@ async def post_examination(
         return _enqueue_examination(db, actor, wanted)
 
     route = "POST /v1/training/examinations"
-    return await _queue(request, work, actor, idempotency_key, route, wanted)
+    return await queue_job(request, work, actor, idempotency_key, route, wanted)
 
 
 @router.get("/v1/jobs", response_model=JobsOut, summary="Background jobs, newest first")
@@ -253,7 +255,7 @@ async def post_retry(request: Request, actor: Trainer, job_id: uuid.UUID) -> Any
     return await _change(request, lambda db: service.retry_job(db, job_id, actor=actor))
 
 
-async def _queue(
+async def queue_job(
     request: Request,
     work: Callable[[Session], JobView],
     actor: Actor,
@@ -261,6 +263,7 @@ async def _queue(
     route: str,
     body: BaseModel,
 ) -> JSONResponse:
+    """Queue a job once for each idempotency key, and answer with it."""
     answer = await answer_once(
         request.app.state.writer,
         lambda db: Answer(202, _plain(work(db))),

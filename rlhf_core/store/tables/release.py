@@ -107,8 +107,9 @@ class Deployment(Base):
 class ServedLogEntry(Base):
     """One answered request: which version, which arm, how long, and whether it fell back.
 
-    `is_error`: the version gave no answer. `details` of an interleaved order are the teams of its
-    places; `chosen_index` is the candidate that was used, where a caller said so.
+    `is_error`: the version gave no answer. `details` of an interleaved order are its candidates by
+    place (`order`, their indices in the request) and the team of each place (`teams`);
+    `chosen_index` is the candidate that was used, by its index in the request.
     """
 
     __tablename__ = "served_log"

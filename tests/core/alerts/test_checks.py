@@ -320,6 +320,26 @@ def test_rule_that_breaks_stops_no_other_and_waits_for_its_next_time(
     assert [one.rule for one in check_rules(store, now=NOW + MINUTE)] == ["fine"]
 
 
+@only_sqlite
+def test_rule_that_cannot_be_claimed_stops_no_other_and_is_tried_again(store: Store) -> None:
+    make_rule(store, "a refused")
+    make_rule(store, "fine")
+    set_today(store, 10, 90)
+    with store.writing() as db:
+        db.execute(
+            sa.text(
+                "CREATE TRIGGER refuse BEFORE UPDATE ON alert_rules WHEN OLD.name = 'a refused' "
+                "BEGIN SELECT RAISE(ABORT, 'no room left'); END"
+            )
+        )
+    refused, fine = check_rules(store, now=NOW)
+    assert refused == CheckResult("a refused", problem="It broke: see the log.")
+    assert fine.num_opened == 1
+    with store.writing() as db:
+        db.execute(sa.text("DROP TRIGGER refuse"))
+    assert check_rules(store, now=NOW)[0].rule == "a refused"
+
+
 def test_rules_never_looked_at_come_first(store: Store) -> None:
     make_rule(store, "a")
     check(store)

@@ -191,6 +191,45 @@ def test_canary_waits_for_a_decision(store: Store) -> None:
 
 
 @only_sqlite
+def test_canary_is_due_after_the_days_of_its_plan(store: Store) -> None:
+    with store.writing() as db:
+        version = make_version(db)
+        db.add(
+            Deployment(
+                model_id=version.model_id, version_id=version.id, traffic_percent=10.0,
+                started_at=NOW - 5 * DAY, plan={"due_days": 4.0},
+            )
+        )  # fmt: skip
+        db.flush()
+        (found,) = look(db, CanaryDue())
+        assert found.is_firing
+        assert found.said == "reward v1 has been on part of the traffic for 5 days, its plan says 4"
+        db.execute(sa.update(Deployment).values(plan={"due_days": 6.0}))
+        assert firing(look(db, CanaryDue(days=1))) == []
+
+
+@only_sqlite
+def test_canary_that_was_taken_back_by_itself_is_said_for_a_day(store: Store) -> None:
+    with store.writing() as db:
+        version = make_version(db)
+        db.add(
+            Deployment(
+                model_id=version.model_id, version_id=version.id, traffic_percent=10.0,
+                started_at=NOW - 5 * DAY, ended_at=NOW - DAY / 2, state="rolled_back",
+                verdict={"kind": "roll_back_harm", "sentence": "Harm, rolled back: 60 against 80."},
+            )
+        )  # fmt: skip
+        db.flush()
+        (found,) = look(db, CanaryDue())
+        assert found.is_firing
+        assert found.said == "reward v1 was taken back: Harm, rolled back: 60 against 80."
+        db.execute(sa.update(Deployment).values(ended_at=NOW - DAY))
+        assert look(db, CanaryDue()) == []
+        db.execute(sa.update(Deployment).values(ended_at=NOW, verdict={"kind": "keep_waiting"}))
+        assert look(db, CanaryDue()) == [], "a person did it"
+
+
+@only_sqlite
 def test_replay_tells_when_a_rule_would_have_fired(store: Store) -> None:
     with store.writing() as db:
         add_days(db, 80, 0, good=19, bad=1)

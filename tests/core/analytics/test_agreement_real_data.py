@@ -1,9 +1,5 @@
 """Agreement on the real files, imported: the figures that were computed independently of them."""
 
-import json
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,63 +8,13 @@ import sqlalchemy as sa
 from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.analytics.agreement import AspectAgreement, Question, compute_agreement
 from rlhf_core.analytics.scope import Scope
-from rlhf_core.interchange.importers import import_file
-from rlhf_core.interchange.mapping import load_mapping
 from rlhf_core.queues.service import create_queue
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Interaction
-from rlhf_core.vocabulary import ImportFormat, QueueSubject
+from rlhf_core.vocabulary import QueueSubject
+from tests.core.analytics.real_files import COHERE_TASKS
 
-MAPPINGS = Path(__file__).resolve().parents[2] / "mappings"
 TOLERANCE = 0.005
-COHERE_TASKS = ("score_only", "errors_and_overall")
-
-
-@pytest.fixture(scope="module")
-def facts(shared_data: Path) -> dict[str, Any]:
-    known: dict[str, Any] = json.loads((shared_data / "FACTS.json").read_text())
-    return known
-
-
-@pytest.fixture(scope="module")
-def real_store(
-    shared_data: Path, sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Store]:
-    """One database with all six files; the two tasks of cohere_hf as a source each."""
-    folder = tmp_path_factory.mktemp("real")
-    shutil.copy(sqlite_template, folder / "rlhf.db")
-    store = Store(f"sqlite:///{folder / 'rlhf.db'}")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RLHF_SECRET_KEY", "test-key")
-        for name in ("pandalm", "tulu1", "qags", "grade", "popquorn_offensiveness"):
-            _import(store, shared_data / name, name)
-        for task in COHERE_TASKS:
-            _import(store, _pick_task(shared_data, folder, task), "cohere_hf", source=task)
-    yield store
-    store.close()
-
-
-def _import(store: Store, folder: Path, mapping: str, **options: Any) -> None:
-    report = import_file(
-        store,
-        folder,
-        format=ImportFormat.TABLE,
-        actor=SYSTEM,
-        mapping=load_mapping(MAPPINGS / f"{mapping}.json"),
-        num_workers=1,
-        **options,
-    )
-    assert report.rejected == 0
-
-
-def _pick_task(shared_data: Path, folder: Path, task: str) -> Path:
-    part = folder / task
-    part.mkdir()
-    shutil.copy(shared_data / "cohere_hf" / "responses.jsonl", part)
-    with (shared_data / "cohere_hf" / "ratings.jsonl").open() as file:
-        lines = [line for line in file if json.loads(line)["task"] == task]
-    (part / "ratings.jsonl").write_text("".join(lines))
-    return part
 
 
 def agreement_of(

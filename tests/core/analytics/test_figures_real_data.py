@@ -1,51 +1,13 @@
 """The pages' figures of the real files: those that were counted independently of this product."""
 
-import json
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.analytics.filters import Filters
 from rlhf_core.analytics.overview import read_overview
 from rlhf_core.analytics.rollups import reading_fresh
 from rlhf_core.analytics.trends import Split, TrendPoint, read_ratings, read_trend
-from rlhf_core.interchange.importers import import_file
-from rlhf_core.interchange.mapping import load_mapping
 from rlhf_core.store.engine import Store
-from rlhf_core.vocabulary import ImportFormat
-
-MAPPINGS = Path(__file__).resolve().parents[2] / "mappings"
-FOLDERS = ("cohere_hf", "tulu1", "convai2")
-
-
-@pytest.fixture(scope="module")
-def facts(shared_data: Path) -> dict[str, Any]:
-    known: dict[str, Any] = json.loads((shared_data / "FACTS.json").read_text())
-    return known
-
-
-@pytest.fixture(scope="module")
-def real_store(
-    shared_data: Path, sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Store]:
-    """One database with all three; each is a source."""
-    folder = tmp_path_factory.mktemp("real")
-    shutil.copy(sqlite_template, folder / "rlhf.db")
-    store = Store(f"sqlite:///{folder / 'rlhf.db'}")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RLHF_SECRET_KEY", "test-key")
-        for name in FOLDERS:
-            mapping = load_mapping(MAPPINGS / f"{name}.json")
-            import_file(
-                store, shared_data / name, format=ImportFormat.TABLE, actor=SYSTEM,
-                mapping=mapping, num_workers=1, source=name,
-            )  # fmt: skip
-    yield store
-    store.close()
 
 
 def by_model(store: Store, source: str) -> dict[str, list[TrendPoint]]:

@@ -8,12 +8,14 @@ import httpx
 import pytest
 
 from rlhf_core.errors import InvalidInput, Unavailable
+from rlhf_core.registry.service import REWARD_MODEL
 from rlhf_core.serving.client import SECRET_HEADER
 from rlhf_core.serving.inference import InferenceService, build_app
-from rlhf_core.serving.loader import ModelSlot, load_version
+from rlhf_core.serving.loader import load_version
 from rlhf_core.serving.logbook import Logbook
 from rlhf_core.serving.policies import PolicyShelf
 from rlhf_core.serving.speech import SpeechModel, read_wave
+from rlhf_core.serving.traffic import Traffic
 from rlhf_core.store.engine import Store
 
 
@@ -89,11 +91,69 @@ def test_tiny_model_of_a_folder_writes_a_recording_down(tmp_path: Path) -> None:
     assert speech.transcribe(recording(8_000)) == "b"
 
 
+@pytest.mark.slow
+def test_tiny_whisper_with_weights_drawn_by_chance_writes_a_recording_down(tmp_path: Path) -> None:
+    make_whisper(tmp_path)
+    speech = SpeechModel(str(tmp_path))
+    said = speech.transcribe(recording(16_000, 1.0))
+    assert said == speech.transcribe(recording(16_000, 1.0))
+    longer = speech.transcribe(recording(16_000, 35.0))  # it hears 30 s at once
+    assert set(said) | set(longer) <= set("abc ")
+    assert said
+    assert longer
+
+
+def make_whisper(folder: Path) -> None:
+    """A Whisper of 16 units over a few letters, with the marks of time that it needs."""
+    import torch
+    from transformers import (
+        GenerationConfig,
+        WhisperConfig,
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+        WhisperProcessor,
+        WhisperTokenizer,
+    )
+
+    marks = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|translate|>",
+             "<|notimestamps|>"]  # fmt: skip
+    times = [f"<|{number * 0.02:.2f}|>" for number in range(1_501)]
+    words = {name: number for number, name in enumerate(["a", "b", "c", *marks, *times])}
+    tokenizer = WhisperTokenizer(
+        vocab={name: words[name] for name in "abc"} | {marks[0]: words[marks[0]]}, merges=[]
+    )
+    tokenizer.add_special_tokens({"additional_special_tokens": marks[1:]})
+    tokenizer.add_tokens(times)
+    assert tokenizer.convert_tokens_to_ids(["c", *marks, times[-1]]) == [
+        words[name] for name in ("c", *marks, times[-1])
+    ]
+    extractor = WhisperFeatureExtractor(feature_size=8)
+    WhisperProcessor(extractor, tokenizer).save_pretrained(folder)
+    end = words["<|endoftext|>"]
+    start = words["<|startoftranscript|>"]
+    torch.manual_seed(3)
+    model = WhisperForConditionalGeneration(
+        WhisperConfig(
+            vocab_size=len(words), num_mel_bins=8, d_model=16, encoder_layers=1, decoder_layers=1,
+            encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=16,
+            decoder_ffn_dim=16, max_target_positions=32, decoder_start_token_id=start,
+            bos_token_id=end, eos_token_id=end, pad_token_id=end,
+        )
+    )  # fmt: skip
+    model.generation_config = GenerationConfig(
+        decoder_start_token_id=start, bos_token_id=end, eos_token_id=end, pad_token_id=end,
+        no_timestamps_token_id=words["<|notimestamps|>"], is_multilingual=True, max_length=32,
+        lang_to_id={"<|en|>": words["<|en|>"]}, max_initial_timestamp_index=50,
+        task_to_id={name: words[f"<|{name}|>"] for name in ("transcribe", "translate")},
+        prev_sot_token_id=start, return_timestamps=False,
+    )  # fmt: skip
+    model.save_pretrained(folder)
+
+
 def test_inference_process_says_in_a_sentence_that_it_has_no_speech_model(store: Store) -> None:
     logbook = Logbook(store)
-    service = InferenceService(
-        ModelSlot(store, load_version), PolicyShelf(store), logbook, patience_s=1.0
-    )
+    rewards = Traffic(store, load_version, model_name=REWARD_MODEL, capacity=1)
+    service = InferenceService(rewards, PolicyShelf(store), logbook, patience_s=1.0)
     app = build_app(service, "secret")
 
     async def ask(header: str) -> httpx.Response:

@@ -1,0 +1,140 @@
+"""The rules as a table, and the form that changes one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from pages._ui.guard import require_page
+from pages._ui.messages import reporting
+from pages._ui.state import notify
+from rlhf_core.accounts.permissions import Permission
+from rlhf_core.gates.rules import SPECS, ParamSpec, RuleSpec
+from rlhf_core.gates.service import reset_rules, set_rule
+from rlhf_core.gates.views import RuleSource, RuleView
+from rlhf_core.store.engine import get_store
+from rlhf_core.vocabulary import GateKind
+
+SOURCES = {
+    RuleSource.DEFAULT: "as delivered",
+    RuleSource.ALL_MODELS: "set for all models",
+    RuleSource.MODEL: "set for this model",
+}
+
+
+def show_rules(rules: Sequence[RuleView]) -> None:
+    """One row a rule: what it asks, with its limits, and what follows from breaking it."""
+    frame = pd.DataFrame(
+        {
+            "Rule": [SPECS[rule.kind].title for rule in rules],
+            "Breaking it": [_describe_force(rule) for rule in rules],
+            "Limits": [_describe_limits(rule) for rule in rules],
+            "Comes from": [SOURCES[rule.source] for rule in rules],
+            "What it asks": [SPECS[rule.kind].asks for rule in rules],
+        }
+    )
+    st.dataframe(
+        frame,
+        hide_index=True,
+        height="content",
+        column_config={
+            "What it asks": st.column_config.TextColumn(width="large"),
+            "Limits": st.column_config.TextColumn(width="medium"),
+        },
+        key="rules",
+        alt="The rules, and what follows from breaking each",
+    )
+
+
+def edit_rule(rules: Sequence[RuleView], model_name: str | None) -> None:
+    """Choose a rule and change it. `model_name` None: for all models."""
+    by_kind = {rule.kind: rule for rule in rules}
+    kind = st.selectbox(
+        "Rule", list(by_kind), format_func=lambda one: SPECS[one].title, key="rule_kind"
+    )
+    rule, spec = by_kind[kind], SPECS[kind]
+    name = f"{model_name}_{kind.value}"
+    st.caption(spec.asks)
+    with st.form(f"rule_{name}", border=False):
+        params = {param.name: _ask_limit(param, rule, name) for param in spec.params}
+        is_on = st.checkbox("Ask it", rule.is_on, key=f"rule_on_{name}")
+        is_required = st.checkbox(
+            "Breaking it keeps a version from users", rule.is_required, key=f"rule_required_{name}"
+        )
+        must_be_measured = st.checkbox(
+            "Not knowing keeps it from users, too", rule.must_be_measured, key=f"rule_must_{name}"
+        )
+        if st.form_submit_button("Save the rule", type="primary", key="rule_save"):
+            with reporting():
+                _save(spec, model_name, params, is_on, is_required, must_be_measured)
+    is_own = rule.source is (RuleSource.ALL_MODELS if model_name is None else RuleSource.MODEL)
+    if is_own and st.button("Take the change back", icon=":material/undo:", key="rule_reset"):
+        with reporting():
+            _reset(kind, model_name)
+
+
+def _save(
+    spec: RuleSpec,
+    model_name: str | None,
+    params: dict[str, Any],
+    is_on: bool,
+    is_required: bool,
+    must_be_measured: bool,
+) -> None:
+    actor = require_page(Permission.OVERRIDE_GATES)
+    with get_store().writing() as db:
+        set_rule(
+            db,
+            actor=actor,
+            kind=spec.kind,
+            model_name=model_name,
+            params=params,
+            is_on=is_on,
+            is_required=is_required,
+            must_be_measured=must_be_measured,
+        )
+    notify(f"Saved: {spec.title}.")
+    st.rerun()
+
+
+def _reset(kind: GateKind, model_name: str | None) -> None:
+    actor = require_page(Permission.OVERRIDE_GATES)
+    with get_store().writing() as db:
+        reset_rules(db, actor=actor, model_name=model_name, kind=kind)
+    notify(f"{SPECS[kind].title} is as before.")
+    st.rerun()
+
+
+def _ask_limit(param: ParamSpec, rule: RuleView, name: str) -> float | str:
+    key = f"rule_{param.name}_{name}"
+    value = rule.params[param.name]
+    if param.is_text:
+        return st.text_input(param.label, str(value), key=key)
+    is_share = param.high is not None and param.high <= 1.0
+    return st.number_input(
+        param.label,
+        min_value=float(param.low or 0.0),
+        max_value=None if param.high is None else float(param.high),
+        value=float(value),
+        step=0.01 if is_share else 1.0,
+        format="%.2f" if is_share else "%g",
+        key=key,
+    )
+
+
+def _describe_force(rule: RuleView) -> str:
+    if not rule.is_on:
+        return "not asked"
+    if not rule.is_required:
+        return "warns"
+    return "blocks, and not knowing too" if rule.must_be_measured else "blocks"
+
+
+def _describe_limits(rule: RuleView) -> str:
+    return "; ".join(
+        f"{param.label}: {rule.params[param.name]:g}"
+        if not param.is_text
+        else f"{param.label}: {rule.params[param.name] or '-'}"
+        for param in SPECS[rule.kind].params
+    )
