@@ -212,8 +212,8 @@ class Client:
     ) -> Ranked:
         """Order candidates by the reward model; `user` is an id of yours.
 
-        A server that is away or too slow (2 s) is no error: the candidates keep their order, and
-        `reason` says why. Raises ApiError for what the server refuses.
+        A server that is away, too slow (2 s) or too busy is no error: the candidates keep their
+        order, and `reason` says why. Raises ApiError for what the server refuses.
         """
         body: dict[str, Any] = {"query": query, "candidates": list(candidates), "top_k": top_k}
         if user is not None:
@@ -223,7 +223,8 @@ class Client:
                 "/v1/rerank", body, is_safe=True, timeout_s=RERANK_TIMEOUT_S, retries=0
             )
         except ApiError as error:
-            if error.status and error.status < httpx.codes.INTERNAL_SERVER_ERROR:
+            is_refused = 0 < error.status < httpx.codes.INTERNAL_SERVER_ERROR
+            if is_refused and error.status not in RETRIED:
                 raise
             order = tuple(range(len(candidates)))[:top_k]
             return Ranked(order, (None,) * len(candidates), True, str(error), None)
@@ -271,7 +272,9 @@ class Client:
         body = {**_chat_body(messages, model, options), "stream": True}
         text = ""
         try:
-            with self._http.stream("POST", "/v1/chat/completions", json=body) as response:
+            with self._http.stream(
+                "POST", "/v1/chat/completions", json=body, timeout=ANSWER_TIMEOUT_S
+            ) as response:
                 if response.status_code != httpx.codes.OK:
                     raise _read_error(response.status_code, response.read())
                 for line in response.iter_lines():

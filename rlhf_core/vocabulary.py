@@ -257,6 +257,7 @@ class GateKind(StrEnum):
     INTEGRITY = "integrity"
     CONSENT = "consent"
     ERASED_ROWS = "erased_rows"
+    CANARY = "canary"
 
 
 class GateState(StrEnum):

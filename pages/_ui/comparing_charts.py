@@ -15,6 +15,7 @@ def draw_calibrations(bins: pd.DataFrame) -> go.Figure:
     figure.add_shape(
         type="line", x0=0, y0=0, x1=1, y1=1, line={"dash": "dash", "color": GREY, "width": 1}
     )
+    figure.update_xaxes(tickformat=".0%")
     return _across(figure, "the version says")
 
 

@@ -1,5 +1,8 @@
 """Which versions are compared, on which rows, and starting a comparison."""
 
+import uuid
+from collections.abc import Sequence
+
 import streamlit as st
 
 from pages._ui.data import read_dataset_versions
@@ -8,6 +11,7 @@ from pages._ui.messages import plain, reporting
 from pages._ui.version_actions import fitting, name_parts
 from rlhf_core.accounts.permissions import Actor, Permission
 from rlhf_core.dataset.service import DatasetVersionView
+from rlhf_core.errors import NotFound
 from rlhf_core.jobs.compare_versions import (
     MAX_VERSIONS,
     check_versions,
@@ -15,10 +19,10 @@ from rlhf_core.jobs.compare_versions import (
     estimate_compare_s,
 )
 from rlhf_core.jobs.evaluate import ALL
-from rlhf_core.registry.comparisons import POLICY_PURPOSE, ComparisonView
+from rlhf_core.registry.comparisons import POLICY_PURPOSE, ComparisonHead, get_comparison
 from rlhf_core.registry.views import ModelVersionView
 from rlhf_core.store.engine import get_store
-from rlhf_core.vocabulary import Alias, ModelKind
+from rlhf_core.vocabulary import Alias, DatasetPurpose, ModelKind
 
 RUNS = "pages/train/runs.py"
 MINUTE_S = 60
@@ -26,13 +30,24 @@ FIGURES, SLICES, ROWS, ANSWERS = "Figures", "By slice", "Disagreements", "Answer
 CURVES, PARAMETERS, DATA = "Learning curves", "Parameters", "Data"
 
 
-def choose_model(versions: list[ModelVersionView], comparisons: list[ComparisonView]) -> str:
+def read_linked(actor: Actor) -> ComparisonHead | None:
+    """The comparison of `?comparison=`; None where there is no such one."""
+    wanted = st.query_params.get("comparison")
+    if wanted is None:
+        return None
+    try:
+        with get_store().reading() as db:
+            return get_comparison(db, uuid.UUID(wanted), actor=actor)
+    except (ValueError, NotFound):
+        return None
+
+
+def choose_model(versions: list[ModelVersionView], linked: ComparisonHead | None) -> str:
     """The model with several versions: that of `?comparison=` or `?versions=`, else the first."""
     counts: dict[str, int] = {}
     for version in versions:
         counts[version.model_name] = counts.get(version.model_name, 0) + 1
     names = sorted(name for name, count in counts.items() if count > 1)
-    linked = _find_linked(comparisons)
     first = linked.model_name if linked else None
     asked = st.query_params.get("versions", "").split(",")
     first = first or next((v.model_name for v in versions if str(v.id) in asked), None)
@@ -45,7 +60,7 @@ def choose_model(versions: list[ModelVersionView], comparisons: list[ComparisonV
 
 
 def choose_versions(
-    versions: list[ModelVersionView], comparisons: list[ComparisonView]
+    versions: list[ModelVersionView], comparisons: Sequence[ComparisonHead]
 ) -> list[ModelVersionView]:
     """The versions to compare; the first is what the others are compared with.
 
@@ -70,8 +85,8 @@ def choose_versions(
 
 
 def choose_comparison(
-    comparisons: list[ComparisonView], chosen: list[ModelVersionView]
-) -> ComparisonView | None:
+    comparisons: Sequence[ComparisonHead], chosen: list[ModelVersionView]
+) -> ComparisonHead | None:
     """The comparison of just these versions to show; None where there is none yet."""
     wanted = {version.id for version in chosen}
     found = {str(one.id): one for one in comparisons if set(one.version_ids) == wanted}
@@ -92,7 +107,7 @@ def choose_comparison(
     return found[shown]
 
 
-def choose_part(found: ComparisonView | None) -> str:
+def choose_part(found: ComparisonHead | None) -> str:
     """Which part to show; only that one is computed."""
     parts = [CURVES, PARAMETERS, DATA]
     if found is not None:
@@ -109,7 +124,7 @@ def choose_part(found: ComparisonView | None) -> str:
     return chosen or parts[0]
 
 
-def name_comparison(comparison: ComparisonView) -> str:
+def name_comparison(comparison: ComparisonHead) -> str:
     """`ratings v3, test · 412 rows · 2026-05-04 16:20 UTC`."""
     return (
         f"{comparison.dataset or 'rows that are gone'}, {comparison.split} · "
@@ -133,7 +148,7 @@ def show_start(chosen: list[ModelVersionView], every: list[ModelVersionView], ac
 def _ask_rows(chosen: list[ModelVersionView], every: list[ModelVersionView], actor: Actor) -> None:
     datasets = read_dataset_versions(actor)
     is_policy = chosen[0].kind is ModelKind.POLICY
-    offered = datasets if is_policy else _fit_all(chosen, datasets)
+    offered = sorted(datasets, key=_rank) if is_policy else _fit_all(chosen, datasets)
     if not offered:
         st.caption("No frozen rows fit these versions: freeze some on the page Datasets.")
         return
@@ -184,6 +199,11 @@ def _ask_judge(every: list[ModelVersionView]) -> str:
     )
 
 
+def _rank(dataset: DatasetVersionView) -> tuple[bool, float]:
+    """For policies: prompts before rows with answers, the newest first."""
+    return dataset.purpose is not DatasetPurpose.PROMPTS, -dataset.created_at.timestamp()
+
+
 def _fit_all(
     chosen: list[ModelVersionView], datasets: list[DatasetVersionView]
 ) -> list[DatasetVersionView]:
@@ -197,7 +217,7 @@ def _say_duration(seconds: float) -> str:
     return f"It takes about {seconds / MINUTE_S:.0f} minutes, once a worker is free."
 
 
-def _find_linked(comparisons: list[ComparisonView]) -> ComparisonView | None:
+def _find_linked(comparisons: Sequence[ComparisonHead]) -> ComparisonHead | None:
     wanted = st.query_params.get("comparison")
     return next((one for one in comparisons if str(one.id) == wanted), None)
 

@@ -26,7 +26,7 @@ def show_runs(versions: list[ModelVersionView]) -> None:
         st.caption(f"Without a run that is still known: {', '.join(map(plain, without))}.")
     if runs:
         names = {job.id: version.name for version in versions if (job := jobs[version.id])}
-        show_run_curves(runs, names)
+        show_run_curves(runs, names, otherwise="Their runs reported no numbers on their way.")
 
 
 def show_parameters(versions: list[ModelVersionView]) -> None:

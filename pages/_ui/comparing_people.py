@@ -67,8 +67,7 @@ def show_people(comparison: ComparisonView, people: Sequence[PeopleVerdict], act
                 st.caption(f"{name} and {first} disagree on nothing that people could judge.")
             elif actor.may(Permission.MANAGE_QUEUES):
                 st.button(
-                    f"Let people decide between {name} and {first} "
-                    f"({found.num_items} {ITEMS[found.subject]})",
+                    f"Let people decide between {name} and {first} ({_count(found)})",
                     icon=":material/balance:",
                     key=f"ask_people_{version_id.hex}",
                     help="Makes a queue of what they disagree on; who says what is hidden",
@@ -76,10 +75,13 @@ def show_people(comparison: ComparisonView, people: Sequence[PeopleVerdict], act
                     args=(comparison, str(version_id)),
                 )
             else:
-                st.caption(
-                    f"{name} and {first} disagree on {found.num_items} {ITEMS[found.subject]}; "
-                    "nobody was asked yet."
-                )
+                st.caption(f"{name} and {first} disagree on {_count(found)}; nobody was asked yet.")
+
+
+def _count(found: Disagreements) -> str:
+    """`16 pairs`, `1 pair`."""
+    word = ITEMS[found.subject]
+    return f"{found.num_items} {word if found.num_items != 1 else word.removesuffix('s')}"
 
 
 def _show_verdict(people: PeopleVerdict) -> None:

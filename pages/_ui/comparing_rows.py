@@ -69,7 +69,8 @@ def show_answers(comparison: ComparisonView) -> None:
 def _describe_answer(answer: str, reward: float | None) -> str:
     """`reward 0.412 · 31 words · 3 steps`."""
     said = [] if reward is None else [f"reward {reward:.3f}"]
-    said.append(f"{len(answer.split()):,} words")
+    words = len(answer.split())
+    said.append("1 word" if words == 1 else f"{words:,} words")
     steps = len(split_steps(answer))
     if steps > 1:
         said.append(f"{steps} steps")

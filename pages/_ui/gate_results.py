@@ -15,23 +15,26 @@ from rlhf_core.registry.views import ModelVersionView
 from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import GateState
 
-_CHECKED = "gates_checked"  # (version id, of a share, what was found) of this browser tab
+_CHECKED = "gates_checked"  # (version id, of a share, to roll back, what was found) of this tab
 Color = Literal["green", "red", "orange", "gray"]
 
 
 def read_results(
-    version_id: uuid.UUID, actor: Actor, *, for_share: bool = False
+    version_id: uuid.UUID, actor: Actor, *, for_share: bool = False, to_roll_back: bool = False
 ) -> tuple[GateResult, ...]:
-    """What the rules say; kept until another version is asked about or `forget_results`.
+    """What the rules say; kept until something else is asked about or `forget_results`.
 
-    Every byte of the files is read, which a rerun at each key cannot wait for. Promotion asks anew.
+    Every byte of the files is read, which a rerun at each key cannot wait for. A move asks anew.
     """
+    asked = (version_id, for_share, to_roll_back)
     known = st.session_state.get(_CHECKED)
-    if known is None or known[:2] != (version_id, for_share):
+    if known is None or known[:-1] != asked:
         with st.spinner("Checking the rules"), get_store().reading() as db:
-            results = check_gates(db, version_id, actor=actor, for_share=for_share)
-        known = st.session_state[_CHECKED] = (version_id, for_share, results)
-    results: tuple[GateResult, ...] = known[2]
+            results = check_gates(
+                db, version_id, actor=actor, for_share=for_share, to_roll_back=to_roll_back
+            )
+        known = st.session_state[_CHECKED] = (*asked, results)
+    results: tuple[GateResult, ...] = known[-1]
     return results
 
 
@@ -83,7 +86,7 @@ def show_gates(version: ModelVersionView, actor: Actor, *, key: str = "gates") -
         )
         st.page_link("pages/models/gates.py", label="The rules", icon=":material/tune:")
     known = st.session_state.get(_CHECKED)
-    if not wants and (known is None or known[0] != version.id):
+    if not wants and (known is None or known[:-1] != (version.id, False, False)):
         st.caption("Shows what each rule says of this version, with its numbers.")
         return
     results = read_results(version.id, actor)

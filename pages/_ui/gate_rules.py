@@ -1,7 +1,7 @@
 """The rules as a table, and the form that changes one."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import pandas as pd
 import streamlit as st
@@ -16,6 +16,8 @@ from rlhf_core.gates.views import RuleSource, RuleView
 from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import GateKind
 
+_SHOWN = "rule_shown"  # the rule as the form showed it first
+_ROUND = "rule_round"  # counts the forms that were saved
 SOURCES = {
     RuleSource.DEFAULT: "as delivered",
     RuleSource.ALL_MODELS: "set for all models",
@@ -54,7 +56,9 @@ def edit_rule(rules: Sequence[RuleView], model_name: str | None) -> None:
         "Rule", list(by_kind), format_func=lambda one: SPECS[one].title, key="rule_kind"
     )
     rule, spec = by_kind[kind], SPECS[kind]
-    name = f"{model_name}_{kind.value}"
+    name = f"{model_name}_{kind.value}{st.session_state.get(_ROUND, '')}"
+    if f"rule_on_{name}" not in st.session_state:  # the form is drawn anew, with what holds now
+        st.session_state[_SHOWN] = rule
     st.caption(spec.asks)
     with st.form(f"rule_{name}", border=False):
         params = {param.name: _ask_limit(param, rule, name) for param in spec.params}
@@ -63,26 +67,32 @@ def edit_rule(rules: Sequence[RuleView], model_name: str | None) -> None:
             "Breaking it keeps a version from users", rule.is_required, key=f"rule_required_{name}"
         )
         must_be_measured = st.checkbox(
-            "Not knowing keeps it from users, too", rule.must_be_measured, key=f"rule_must_{name}"
-        )
+            "Not knowing keeps it from users, too", rule.must_be_measured, key=f"rule_must_{name}",
+            help="As delivered not while it is the first version." if rule.spares_first else None,
+        )  # fmt: skip
         if st.form_submit_button("Save the rule", type="primary", key="rule_save"):
+            wanted = replace(rule, params=params, is_on=is_on, is_required=is_required,
+                             must_be_measured=must_be_measured)  # fmt: skip
             with reporting():
-                _save(spec, model_name, params, is_on, is_required, must_be_measured)
+                _save(spec, model_name, st.session_state[_SHOWN], wanted)
     is_own = rule.source is (RuleSource.ALL_MODELS if model_name is None else RuleSource.MODEL)
     if is_own and st.button("Take the change back", icon=":material/undo:", key="rule_reset"):
         with reporting():
             _reset(kind, model_name)
 
 
-def _save(
-    spec: RuleSpec,
-    model_name: str | None,
-    params: dict[str, Any],
-    is_on: bool,
-    is_required: bool,
-    must_be_measured: bool,
-) -> None:
+def _save(spec: RuleSpec, model_name: str | None, shown: RuleView, wanted: RuleView) -> None:
+    """Send what this person changed only: somebody else may have changed the rest meanwhile."""
     actor = require_page(Permission.OVERRIDE_GATES)
+    params = {name: value for name, value in wanted.params.items() if value != shown.params[name]}
+    flags = {
+        name: getattr(wanted, name)
+        for name in ("is_on", "is_required", "must_be_measured")
+        if getattr(wanted, name) is not getattr(shown, name)
+    }
+    if not params and not flags:
+        st.info("Nothing was changed.", icon=":material/info:")
+        return
     with get_store().writing() as db:
         set_rule(
             db,
@@ -90,10 +100,9 @@ def _save(
             kind=spec.kind,
             model_name=model_name,
             params=params,
-            is_on=is_on,
-            is_required=is_required,
-            must_be_measured=must_be_measured,
+            **flags,
         )
+    _draw_anew()
     notify(f"Saved: {spec.title}.")
     st.rerun()
 
@@ -102,8 +111,14 @@ def _reset(kind: GateKind, model_name: str | None) -> None:
     actor = require_page(Permission.OVERRIDE_GATES)
     with get_store().writing() as db:
         reset_rules(db, actor=actor, model_name=model_name, kind=kind)
+    _draw_anew()
     notify(f"{SPECS[kind].title} is as before.")
     st.rerun()
+
+
+def _draw_anew() -> None:
+    """Let the form show what holds, in place of what it was filled with."""
+    st.session_state[_ROUND] = st.session_state.get(_ROUND, 0) + 1
 
 
 def _ask_limit(param: ParamSpec, rule: RuleView, name: str) -> float | str:
@@ -128,7 +143,9 @@ def _describe_force(rule: RuleView) -> str:
         return "not asked"
     if not rule.is_required:
         return "warns"
-    return "blocks, and not knowing too" if rule.must_be_measured else "blocks"
+    if not rule.must_be_measured:
+        return "blocks"
+    return "blocks, and not knowing too" + (" after the first" if rule.spares_first else "")
 
 
 def _describe_limits(rule: RuleView) -> str:

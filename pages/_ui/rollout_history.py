@@ -67,11 +67,13 @@ def show_history(ended: Sequence[DeploymentView], actor: Actor) -> None:
 
 
 def show_last(deployment: DeploymentView) -> None:
-    """How the last one ended, where it left because of harm: nobody may have been looking."""
-    if deployment.state is not DeploymentState.ROLLED_BACK or deployment.ended_at is None:
+    """How the last one ended, where it was taken back: nobody may have been looking."""
+    is_harm = deployment.state is DeploymentState.ROLLED_BACK or deployment.ended_by_itself
+    if not is_harm or deployment.ended_at is None:
         return
+    how = STATE_BADGES[deployment.state][0].lower()
     st.error(
-        f"{plain(deployment.name)} was rolled back ({plain(say_who(deployment))}) "
+        f"{plain(deployment.name)} was {how} ({plain(say_who(deployment))}) "
         f"{deployment.ended_at:%Y-%m-%d %H:%M} UTC. {plain(deployment.end_reason or '')}",
         icon=":material/undo:",
     )

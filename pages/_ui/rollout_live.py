@@ -41,7 +41,14 @@ def _show(seen: DeploymentView) -> None:
         now = live.deployment
         if seen.is_running and (now.revision, now.state) != (seen.revision, seen.state):
             st.rerun()  # somebody, or the watch, decided: the whole page is another
-        show_verdict(live.verdict)
+        if now.is_damaged:
+            st.error(
+                "It is not judged: its plan or its last verdict is damaged. Stop it and start it "
+                "anew.",
+                icon=":material/broken_image:",
+            )
+        else:
+            show_verdict(live.verdict)
         if now.is_running:
             _show_plan(live)
             _say_watched(live)
@@ -103,7 +110,7 @@ def _say_watched(live: LiveTable) -> None:
     if p is None:
         said = "too few users yet to check the sample ratio"
     elif p < MISMATCH_BELOW:
-        said = f"the sample ratio is wrong (p {p:.1g})"
+        said = f"the sample ratio is wrong (p {p:.1g}): if it stays so, it is stopped by itself"
     else:
         said = f"the sample ratio is as it should be (p {p:.2f})"
     st.caption(f"Read {live.read_at:%H:%M:%S} UTC; {said}.")
@@ -153,6 +160,7 @@ def _figures(control: ArmView, treatment: ArmView, names: tuple[str, str]) -> li
         ("Ratings, thumbs", *(f"{arm.num_feedback:,}" for arm in arms)),
         ("Thumbs up / down", *(_thumbs(arm) for arm in arms)),
         ("Mean rating", *(_mean(arm) for arm in arms)),
+        ("By experts, not judged", *(f"{arm.num_by_experts:,}" for arm in arms)),
         ("Errors", *(say_share(arm.error_rate) for arm in arms)),
         ("95 % interval", *(say_ends(arm.error_rate) for arm in arms)),
         ("Fallbacks", *(f"{arm.num_fallbacks:,}" for arm in arms)),

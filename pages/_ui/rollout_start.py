@@ -15,13 +15,13 @@ from pages._ui.state import notify
 from pages._ui.version_moves import ask_to_override
 from rlhf_core.accounts.permissions import Actor, Permission
 from rlhf_core.errors import InvalidInput, RlhfError
-from rlhf_core.gates.service import check_share
+from rlhf_core.gates.deployments import start_by_gates
+from rlhf_core.gates.service import MAX_SMALL_SHARE, verify_files
 from rlhf_core.gates.views import list_blocking
 from rlhf_core.registry.service import POLICY_MODEL, REWARD_MODEL
 from rlhf_core.registry.views import ModelVersionView
 from rlhf_core.release.live import TRAFFIC_DAYS, read_traffic
 from rlhf_core.release.plans import STEPS, CanaryPlan, Traffic, plan_canary
-from rlhf_core.release.service import start_deployment
 from rlhf_core.release.starting import MAX_PROMPT_CHARS
 from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import DeploymentKind
@@ -111,7 +111,7 @@ def _ask_prompts() -> tuple[str | None, str | None]:
 def _ask_percent(kind: DeploymentKind) -> float:
     is_merged = kind is DeploymentKind.INTERLEAVING
     return st.number_input(
-        "Share of the users, in percent", min_value=0.1, max_value=100.0 if is_merged else 99.0,
+        "Share of the users, in percent", min_value=0.1, max_value=99.0,
         value=50.0 if is_merged else STEPS[0], step=5.0, format="%.1f",
         key=f"rollout_share_{kind.value}", width=260,
         help="Sticky: who gets the treatment keeps it, also when the share grows.",
@@ -224,7 +224,8 @@ def _ask_to_start(wanted: Wanted) -> None:
     override, may_start = None, True
     is_prompts = wanted.kind is DeploymentKind.AB_TEST
     if not is_prompts:
-        results = read_results(wanted.version.id, actor, for_share=True)
+        is_small = wanted.percent <= MAX_SMALL_SHARE
+        results = read_results(wanted.version.id, actor, for_share=is_small)
         show_results(results, key="start_gates")
         override, may_start = ask_to_override(list_blocking(results), actor)
     reason = st.text_area("Why? Kept in the history", key="rollout_reason", height=80)
@@ -237,11 +238,10 @@ def _ask_to_start(wanted: Wanted) -> None:
 def _start(wanted: Wanted, actor: Actor, reason: str, override: str | None) -> None:
     version = wanted.version
     try:
+        with get_store().reading() as db:
+            verify_files(db, version.id, actor=actor)
         with get_store().writing() as db:
-            gates = None
-            if wanted.kind is not DeploymentKind.AB_TEST:
-                gates = check_share(db, version.id, actor=actor, override_reason=override)
-            start_deployment(
+            start_by_gates(
                 db,
                 actor=actor,
                 model_name=version.model_name,
@@ -252,7 +252,7 @@ def _start(wanted: Wanted, actor: Actor, reason: str, override: str | None) -> N
                 control_prompt=wanted.control_prompt,
                 treatment_prompt=wanted.treatment_prompt,
                 reason=reason,
-                gates=gates,
+                override_reason=override,
             )
     except RlhfError as error:
         show_error(error)

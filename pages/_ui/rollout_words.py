@@ -67,8 +67,7 @@ def say_count(number: float) -> str:
 
 def say_who(deployment: DeploymentView) -> str:
     """Who ended it; plain text."""
-    is_watch = deployment.verdict is not None and deployment.verdict.kind.is_roll_back
-    if deployment.state is DeploymentState.ROLLED_BACK and deployment.ended_by is None and is_watch:
+    if deployment.ended_by_itself:
         return "by itself"
     return deployment.ended_by or "command line"
 

@@ -39,11 +39,13 @@ def show_comparison(jobs: list[JobView], first: JobView) -> None:
         _show_differences(runs, names)
 
 
-def show_run_curves(runs: list[JobView], names: dict[uuid.UUID, str]) -> bool:
+def show_run_curves(
+    runs: list[JobView], names: dict[uuid.UUID, str], *, otherwise: str = NO_CURVES
+) -> bool:
     """A number of the runs on one chart, and its last values; False where they report none."""
     points = _read_points(runs)
     if points.empty:
-        st.caption(NO_CURVES)
+        st.caption(otherwise)
         return False
     metric, across = _ask_axes(points)
     lines = _join_axes(points, metric, across)

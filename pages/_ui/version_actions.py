@@ -29,8 +29,8 @@ PART_NAMES = {
 
 def show_actions(version: ModelVersionView, actor: Actor) -> None:
     """What there is to start, and how far the stored interactions are scored."""
-    if version.kind is ModelKind.POLICY:
-        if actor.may(Permission.RUN_JOBS):
+    if version.is_policy:  # of another server's there is nothing to examine here
+        if version.kind is ModelKind.POLICY and actor.may(Permission.RUN_JOBS):
             with (
                 st.container(horizontal=True, key="version_actions"),
                 st.popover("Evaluate on prompts", icon=":material/query_stats:", key="evaluate_on"),

@@ -13,6 +13,7 @@ from rlhf_core.registry.files import file_stem
 from rlhf_core.registry.views import ModelVersionView
 from rlhf_core.store.engine import get_store
 
+WIDE_TABLES = "<style>.st-key-model_card table {display: block; overflow-x: auto}</style>"
 _LINK = re.compile(r"(www)(\.)|([:@])(?=[^\s`|])", re.IGNORECASE)
 
 
@@ -29,6 +30,7 @@ def show_card(version: ModelVersionView, actor: Actor) -> None:
             on_click="ignore",
             key="card_download",
         )
+        st.html(WIDE_TABLES)
         with st.container(border=True, key="model_card"):
             st.markdown(_calm(card))
 

@@ -21,6 +21,12 @@ def ask_import(actor: Actor) -> None:
             _ask()
 
 
+@st.cache_data(ttl=10, show_spinner=False)
+def _list_folders(root: str) -> list[str]:
+    """The tree is not walked at each click; of another `root` there is another list."""
+    return list_importable()
+
+
 def _ask() -> None:
     root = import_root()
     if root is None:
@@ -29,7 +35,7 @@ def _ask() -> None:
             "`python -m rlhf_core models import FOLDER --kind KIND`."
         )
         return
-    folders = list_importable()
+    folders = _list_folders(str(root))
     if not folders:
         st.caption(
             "The import folder holds no model: put a folder with safetensors or skops there."

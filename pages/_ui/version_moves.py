@@ -1,5 +1,6 @@
 """Moving production to a version, on or back: the buttons, and the dialogs that ask first."""
 
+import uuid
 from collections.abc import Callable, Sequence
 
 import streamlit as st
@@ -13,7 +14,7 @@ from pages._ui.version_panel import badges_of
 from rlhf_core.accounts.permissions import Actor, Permission
 from rlhf_core.errors import RlhfError
 from rlhf_core.gates.rules import NEVER_OVERRIDDEN
-from rlhf_core.gates.service import promote_by_gates, roll_back_to
+from rlhf_core.gates.service import promote_by_gates, roll_back_to, verify_files
 from rlhf_core.gates.views import GateResult, list_blocking
 from rlhf_core.registry import service
 from rlhf_core.registry.views import AliasView, ModelVersionView
@@ -29,21 +30,24 @@ def _ask(what: str, version: ModelVersionView, revision: int) -> None:
     forget_results()
 
 
-def ask_to_promote(version: ModelVersionView, revision: int) -> None:
-    """The same dialog from another page, which calls `ask_what_was_asked`; a callback."""
-    _ask("promote", version, revision)
-
-
 def _forget_question() -> None:
     st.session_state.pop(_QUESTION, None)
 
 
 def _move(
-    change: Callable[..., AliasView], target: object, *, reason: str, revision: int, **more: object
+    change: Callable[..., AliasView],
+    target: object,
+    version: ModelVersionView,
+    *,
+    reason: str,
+    revision: int,
+    **more: object,
 ) -> None:
     """Move the alias; a lost race or a broken rule stays in the dialog as a sentence."""
     actor = require_page(Permission.PROMOTE_MODELS)  # a dialog reruns without the page's guard
     try:
+        with get_store().reading() as db:
+            verify_files(db, version.id, actor=actor)
         with get_store().writing() as db:
             moved = change(
                 db, target, actor=actor, reason=reason, expected_revision=revision, **more
@@ -63,15 +67,22 @@ def _ask_to_promote(version: ModelVersionView, serving: str, revision: int, acto
         "about a second. You can roll back at any time."
     )
     _tell_what_ends(version)
-    results = read_results(version.id, actor)
+    reason, override, is_sure = ask_why_and_name(version.id, version.name, actor)
+    if st.button("Promote", type="primary", key="promote_confirm", disabled=not is_sure):
+        _move(promote_by_gates, version.id, version, reason=reason, revision=revision,
+              override_reason=override)  # fmt: skip
+
+
+def ask_why_and_name(
+    version_id: uuid.UUID, name: str, actor: Actor
+) -> tuple[str, str | None, bool]:
+    """What the rules say of a promotion. Returns why, why rules are passed over, and if sure."""
+    results = read_results(version_id, actor)
     show_results(results, key="promote_gates")
     reason = st.text_area("Why? Kept in the history", key="promote_reason", height=80)
     override, may_move = ask_to_override(list_blocking(results), actor)
-    typed = st.text_input(f"Type {plain(version.name)} to confirm", key="promote_typed", live=True)
-    is_sure = may_move and typed.strip() == version.name
-    if st.button("Promote", type="primary", key="promote_confirm", disabled=not is_sure):
-        _move(promote_by_gates, version.id, reason=reason, revision=revision,
-              override_reason=override)  # fmt: skip
+    typed = st.text_input(f"Type {plain(name)} to confirm", key="promote_typed", live=True)
+    return reason, override, may_move and typed.strip() == name
 
 
 def ask_to_override(blocking: Sequence[GateResult], actor: Actor) -> tuple[str | None, bool]:
@@ -106,13 +117,18 @@ def _tell_what_ends(version: ModelVersionView) -> None:
 
 
 @st.dialog("Roll back", width="medium", on_dismiss=_forget_question)
-def _ask_to_roll_back(version: ModelVersionView, serving: str, revision: int) -> None:
+def _ask_to_roll_back(version: ModelVersionView, serving: str, revision: int, actor: Actor) -> None:
     st.markdown(f"**{plain(version.name)}** will serve again in place of {plain(serving)}.")
     _tell_what_ends(version)
+    blocking = list_blocking(read_results(version.id, actor, to_roll_back=True))
+    if blocking:
+        show_results(blocking, key="rollback_gates")
     reason = st.text_area("Why? Kept in the history", key="rollback_reason", height=80)
-    if st.button(f"Roll back to v{version.number}", type="primary", key="rollback_confirm"):
-        _move(roll_back_to, version.model_name, reason=reason, revision=revision,
-              version_id=version.id)  # fmt: skip
+    override, may_move = ask_to_override(blocking, actor)
+    label = f"Roll back to v{version.number}"
+    if st.button(label, type="primary", key="rollback_confirm", disabled=not may_move):
+        _move(roll_back_to, version.model_name, version, reason=reason, revision=revision,
+              version_id=version.id, override_reason=override)  # fmt: skip
 
 
 def show_head(
@@ -157,7 +173,6 @@ def ask_what_was_asked(versions: Sequence[ModelVersionView], serving: str) -> No
     asked = next((version for version in versions if version.id == version_id), None)
     if asked is None:
         _forget_question()
-    elif what == "promote":
-        _ask_to_promote(asked, serving, revision, require_page(Permission.READ_MODELS))
-    else:
-        _ask_to_roll_back(asked, serving, revision)
+        return
+    ask = _ask_to_promote if what == "promote" else _ask_to_roll_back
+    ask(asked, serving, revision, require_page(Permission.READ_MODELS))

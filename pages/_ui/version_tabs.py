@@ -31,7 +31,6 @@ from rlhf_core.registry.views import AliasChangeView, ModelVersionView
 from rlhf_core.vocabulary import ModelKind
 
 SHARED = ["Gates", "Lineage", "Card", "Files", "How it was made", "History of production"]
-POLICIES = (ModelKind.POLICY, ModelKind.POLICY_REMOTE)
 
 
 def show_tabs(
@@ -41,22 +40,30 @@ def show_tabs(
     actor: Actor,
 ) -> None:
     """All that is known of the version."""
-    is_policy = version.kind in POLICIES
+    is_policy, is_remote = version.is_policy, version.kind is ModelKind.POLICY_REMOTE
     own = ["Audit", "Answers", "Evaluation"] if is_policy else ["Evaluation", "Worst mistakes"]
+    if is_remote:  # it was not made here, and cannot be examined here
+        own = []
     can_try = actor.may(Permission.SCORE) and version.model_name == service.REWARD_MODEL
-    places = st.tabs([*own, *SHARED, *["Try it"] * (can_try and not is_policy)])
-    if is_policy:
+    places = st.tabs(
+        [*own, *SHARED, *["Try it"] * (can_try and not is_policy)],
+        key=f"version_tabs_{'remote' if is_remote else 'policy' if is_policy else 'reward'}",
+        on_change="rerun",
+    )
+    if is_policy and not is_remote:
         _show_policy(places[: len(own)], version, evaluation, actor)
-    else:
+    elif not is_remote:
         _show_reward(places[: len(own)], version, evaluation, actor)
     gated, traced, carded, filed, made, moved, *tried = places[len(own) :]
     with gated:
         show_gates(version, actor)
         show_vetoes(version, actor)
-    with traced:
-        show_lineage(version, actor)
-    with carded:
-        show_card(version, actor)
+    if traced.open:  # of many rows it takes seconds to find out
+        with traced:
+            show_lineage(version, actor)
+    if carded.open:
+        with carded:
+            show_card(version, actor)
     with filed:
         show_files(version, actor)
     with made:

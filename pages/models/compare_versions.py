@@ -14,6 +14,7 @@ from pages._ui.comparing_choice import (
     choose_model,
     choose_part,
     choose_versions,
+    read_linked,
     show_start,
 )
 from pages._ui.comparing_figures import show_charts, show_figures, show_slices
@@ -26,7 +27,12 @@ from pages._ui.messages import empty_state, reporting
 from pages._ui.state import show_notices
 from rlhf_core.accounts.permissions import Permission
 from rlhf_core.queues.reward_pairs import list_people
-from rlhf_core.registry.comparisons import POLICY_PURPOSE, ComparisonView, list_comparisons
+from rlhf_core.registry.comparisons import (
+    POLICY_PURPOSE,
+    ComparisonView,
+    get_comparison,
+    list_comparisons,
+)
 from rlhf_core.store.engine import get_store
 
 
@@ -34,7 +40,7 @@ def show_part(part: str, found: ComparisonView) -> None:
     """A part of a comparison."""
     if part == FIGURES:
         with get_store().reading() as db:
-            people = list_people(db, actor=actor, comparison_id=found.id)
+            people = list_people(db, actor=actor, comparison_ids=[found.id])
         show_figures(found, people)
         show_people(found, people, actor)
         if found.purpose != POLICY_PURPOSE:
@@ -61,17 +67,24 @@ with reporting():
             page_label="Launch training",
         )
         st.stop()
-    with get_store().reading() as db:
-        comparisons = list_comparisons(db, actor=actor)
-    name = choose_model(every, comparisons)
+    linked = read_linked(actor)
+    name = choose_model(every, linked)
     versions = [version for version in every if version.model_name == name]
     known = {version.id for version in versions}
-    own = [one for one in comparisons if known.issuperset(one.version_ids)]
+    with get_store().reading() as db:
+        listed = list_comparisons(db, actor=actor, model_name=name)
+    if linked is not None and linked.model_name == name:
+        listed = [linked, *(one for one in listed if one.id != linked.id)]
+    own = [one for one in listed if known.issuperset(one.version_ids)]
     chosen = choose_versions(versions, own)
     if len(chosen) < 2:
         st.caption("Choose two versions or more.")
         st.stop()
-    found = choose_comparison(own, chosen)
+    head = choose_comparison(own, chosen)
+    found = None
+    if head is not None:
+        with get_store().reading() as db:
+            found = get_comparison(db, head.id, actor=actor)
     show_start(chosen, every, actor)
     if found is None:
         st.info(

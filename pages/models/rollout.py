@@ -10,10 +10,9 @@ from pages._ui.rollout_moves import ask_what_was_asked, show_moves
 from pages._ui.rollout_start import ask_to_start, show_start
 from pages._ui.rollout_words import KIND_NAMES, STATE_BADGES, name_deployment
 from pages._ui.state import show_notices
-from pages._ui.version_moves import ask_what_was_asked as ask_about_version
 from rlhf_core.accounts.permissions import Permission
 from rlhf_core.registry import service
-from rlhf_core.registry.views import AliasView, ModelVersionView
+from rlhf_core.registry.views import ModelVersionView
 from rlhf_core.release.service import list_deployments
 from rlhf_core.release.starting import SERVED
 from rlhf_core.release.views import DeploymentView
@@ -32,9 +31,7 @@ def choose_model(names: list[str]) -> str:
     return str(chosen)
 
 
-def show_running(
-    deployment: DeploymentView, versions: list[ModelVersionView], alias: AliasView
-) -> None:
+def show_running(deployment: DeploymentView) -> None:
     """What runs: its head, the buttons, the figures, and who decided what."""
     label, icon, color = STATE_BADGES[deployment.state]
     with st.container(horizontal=True, vertical_alignment="center", key="rollout_head"):
@@ -46,8 +43,7 @@ def show_running(
         f"{plain(deployment.created_by or 'command line')}: {plain(deployment.reason or '')}"
     )
     if actor.may(Permission.PROMOTE_MODELS):
-        treatment = next((v for v in versions if v.id == deployment.version_id), None)
-        show_moves(deployment, treatment, alias)
+        show_moves(deployment)
     show_live(deployment)
     if deployment.control_prompt or deployment.treatment_prompt:
         with st.expander("System prompts", key="rollout_prompts"):
@@ -106,7 +102,7 @@ with reporting():
     running = next((each for each in deployments if each.is_running), None)
     ended = [each for each in deployments if not each.is_running]
     if running is not None:
-        show_running(running, versions, alias)
+        show_running(running)
     else:
         if ended:
             show_last(ended[0])
@@ -119,4 +115,3 @@ with reporting():
     ask_what_was_asked(running)
     if running is None:
         ask_to_start()
-    ask_about_version(versions, "nothing" if production is None else production.name)

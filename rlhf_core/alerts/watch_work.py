@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -15,6 +16,8 @@ from rlhf_core.vocabulary import DeploymentState, JobState
 DAY = timedelta(days=1)
 HARM = frozenset({"roll_back_harm", "roll_back_errors", "worse"})
 """Verdicts on which a version leaves by itself."""
+BLOCKED = "blocked_sample_ratio"
+"""While it lasts nothing is judged; after some minutes the canary is stopped by itself."""
 
 
 def watch_runs(db: Session, params: RunFailed, moments: Sequence[datetime]) -> Findings:
@@ -71,22 +74,37 @@ def watch_canaries(db: Session, params: CanaryDue, moments: Sequence[datetime]) 
 def _watch_canary(
     row: Deployment, version: str, params: CanaryDue, moment: datetime
 ) -> Finding | None:
-    """Due after the days of its plan, else of the rule; taken back by itself: said for a day."""
+    """Due after the days of its plan, else of the rule, or at once where nothing can be judged.
+
+    What left by itself is said for a day.
+    """
     if row.started_at > moment:
         return None
+    verdict, plan = (found if isinstance(found, dict) else {} for found in (row.verdict, row.plan))
+    kind, sentence = verdict.get("kind"), verdict.get("sentence", "")
     if row.ended_at is not None and row.ended_at <= moment:
-        verdict = row.verdict or {}
-        by_itself = row.state is DeploymentState.ROLLED_BACK and verdict.get("kind") in HARM
-        if not by_itself or moment >= row.ended_at + DAY:
+        if row.ended_by is not None or moment >= row.ended_at + DAY:
             return None
-        return Finding(version[:200], True, 0.0, f"{version} was taken back: {verdict['sentence']}")
+        if row.state is DeploymentState.ROLLED_BACK and kind in HARM:
+            return Finding(version[:200], True, 0.0, f"{version} was taken back: {sentence}")
+        if row.state is DeploymentState.STOPPED and kind == BLOCKED:
+            return Finding(version[:200], True, 0.0, f"{version} was stopped: {sentence}")
+        return None
     days = (moment - row.started_at) / DAY
-    planned = (row.plan or {}).get("due_days")
+    if row.ended_at is None and kind == BLOCKED and _is_since(verdict, moment):
+        return Finding(version[:200], True, days, f"{version} cannot be judged. {sentence}")
+    planned = plan.get("due_days")
     due = params.days if planned is None else max(1.0, planned)
     said = f"{version} has been on part of the traffic for {days:.0f} days"
     if planned is not None:
         said += f", its plan says {planned:.0f}"
     return Finding(version[:200], days >= due, days, said)
+
+
+def _is_since(verdict: dict[str, Any], moment: datetime) -> bool:
+    """Whether it was blocked by then: the watch notes since when, in seconds."""
+    since = (verdict.get("numbers") or {}).get("blocked_since")
+    return isinstance(since, int | float) and since <= moment.timestamp()
 
 
 def _say_failed(kind: str, num: int) -> str:

@@ -61,9 +61,14 @@ class DecisionIn(Draft):
 
 
 class TrafficIn(DecisionIn):
-    """More or less of the traffic; all of it is a promotion."""
+    """More or less of the traffic; all of it is a promotion.
+
+    `override_reason` passes over rules that keep the version from more; it takes the scope
+    `override_gates`.
+    """
 
     percent: float
+    override_reason: FilledText | None = None
 
 
 class PromotionIn(DecisionIn):
@@ -167,6 +172,7 @@ class ArmOut(Out):
     mean_rating: float | None
     approval: IntervalOut | None
     num_choices: int
+    num_by_experts: int
 
 
 class ShareOut(Out):

@@ -11,7 +11,7 @@ from rlhf_core.jobs.compare_versions import enqueue_compare_versions
 from rlhf_core.jobs.comparing import tell
 from rlhf_core.jobs.evaluate import SPLITS
 from rlhf_core.queues.reward_pairs import PeopleVerdict, create_version_queue, list_people
-from rlhf_core.registry.comparisons import ComparisonView, get_comparison, list_comparisons
+from rlhf_core.registry.comparisons import ComparisonHead, get_comparison, list_comparisons
 from rlhf_core.registry.service import REWARD_MODEL, get_version, get_version_by_number
 
 model_option = click.option("--model", default=REWARD_MODEL, show_default=True, help="Model name.")
@@ -78,7 +78,7 @@ def show(comparison_id: uuid.UUID, as_json: bool) -> None:
     with reading() as db:
         found = get_comparison(db, comparison_id, actor=SYSTEM)
         versions = [get_version(db, one, actor=SYSTEM) for one in found.version_ids]
-        people = list_people(db, actor=SYSTEM, comparison_id=comparison_id)
+        people = list_people(db, actor=SYSTEM, comparison_ids=[comparison_id])
     where = f"{found.num_rows:,} rows of {found.dataset or 'rows that are gone'}"
     lines = [tell(versions, found.result, where), *map(_tell_people, people)]
     shown = {**to_json(found), "people": people}
@@ -112,7 +112,7 @@ def ask(
     emit(queue, as_json=as_json, text=f"{queue.num_items} items wait in the queue {queue.name!r}.")
 
 
-def _name(found: ComparisonView) -> str:
+def _name(found: ComparisonHead) -> str:
     versions = ", ".join(found.names.values())
     rows = f"{found.num_rows:,} rows of {found.dataset or 'rows that are gone'}, {found.split}"
     return f"{versions}  on {rows}"

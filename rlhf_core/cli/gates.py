@@ -150,6 +150,7 @@ def _rule_line(rule: RuleView) -> str:
     )
     state = "off" if not rule.is_on else "required" if rule.is_required else "warns"
     must = ", must be measured" if rule.must_be_measured else ""
+    must += " once another version serves" if rule.spares_first else ""
     return f"{rule.kind.value:13}  {state}{must}  {limits}".rstrip() + SOURCES[rule.source.value]
 
 

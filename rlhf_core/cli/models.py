@@ -7,7 +7,7 @@ from rlhf_core.cli import models_files, models_lineage
 from rlhf_core.cli.models_remote import add_remote
 from rlhf_core.cli.output import emit, json_option, reading, to_json, writing
 from rlhf_core.demo.marks import find_marks
-from rlhf_core.gates.service import promote_by_gates, roll_back_to
+from rlhf_core.gates.service import promote_by_gates, roll_back_to, verify_files
 from rlhf_core.registry import service
 from rlhf_core.registry.evaluations import EvaluationView, list_evaluations
 from rlhf_core.registry.views import AliasChangeView, ModelVersionView
@@ -18,6 +18,9 @@ model_option = click.option(
     "--model", "model_name", default=service.REWARD_MODEL, show_default=True, help="Model name."
 )
 reason_option = click.option("--reason", required=True, help="Why; kept in the history.")
+override_option = click.option(
+    "--override-reason", help="Why the rules that it breaks are passed over."
+)
 revision_option = click.option(
     "--expected-revision",
     type=int,
@@ -78,7 +81,7 @@ def evaluations(number: int, model_name: str, as_json: bool) -> None:
 @model_option
 @reason_option
 @revision_option
-@click.option("--override-reason", help="Why the rules that it breaks are passed over.")
+@override_option
 @json_option
 def promote(
     number: int,
@@ -89,8 +92,10 @@ def promote(
     as_json: bool,
 ) -> None:
     """Move the alias forward, if the version keeps the rules."""
-    with writing() as db:
+    with reading() as db:
         version = service.get_version_by_number(db, model_name, number, actor=SYSTEM)
+        verify_files(db, version.id, actor=SYSTEM)
+    with writing() as db:
         moved = promote_by_gates(
             db,
             version.id,
@@ -107,15 +112,24 @@ def promote(
 @click.option("--to", "number", type=int, help="The earlier version. Default: the last before.")
 @reason_option
 @revision_option
+@override_option
 @json_option
 def rollback(
-    model_name: str, number: int | None, reason: str, expected_revision: int | None, as_json: bool
+    model_name: str,
+    number: int | None,
+    reason: str,
+    expected_revision: int | None,
+    override_reason: str | None,
+    as_json: bool,
 ) -> None:
     """Move the alias back."""
-    with writing() as db:
+    with reading() as db:
         wanted = None
         if number is not None:
             wanted = service.get_version_by_number(db, model_name, number, actor=SYSTEM).id
+        target = wanted or service.find_roll_back_target(db, model_name, actor=SYSTEM)
+        verify_files(db, target, actor=SYSTEM)
+    with writing() as db:
         moved = roll_back_to(
             db,
             model_name,
@@ -123,6 +137,7 @@ def rollback(
             reason=reason,
             version_id=wanted,
             expected_revision=expected_revision,
+            override_reason=override_reason,
         )
     text = f"{model_name} v{moved.number} is production again (move {moved.revision})."
     emit(moved, as_json=as_json, text=text)

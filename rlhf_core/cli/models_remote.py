@@ -3,7 +3,8 @@
 import click
 
 from rlhf_core.accounts.permissions import SYSTEM
-from rlhf_core.cli.output import emit, json_option, writing
+from rlhf_core.cli.output import emit, json_option, reading, writing
+from rlhf_core.jobs.train_policy import check_model_name
 from rlhf_core.registry.service import POLICY_MODEL
 from rlhf_core.serving.remote import KEY_PREFIX, RemoteSource, RemoteSpec, register_remote
 
@@ -43,6 +44,8 @@ def add_remote(
 ) -> None:
     """Ask the server for a word, then register it."""
     spec = RemoteSpec(base_url, remote_model, api_key_env, timeout_s)
+    with reading() as db:
+        check_model_name(db, model_name)
     if not untested:
         RemoteSource(spec, name=remote_model).try_out()
     with writing() as db:

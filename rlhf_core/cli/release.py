@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.cli.output import emit, json_option, reading, writing
 from rlhf_core.errors import Conflict, InvalidInput
-from rlhf_core.gates.deployments import promote_deployment, start_by_gates
+from rlhf_core.gates.deployments import promote_deployment, set_traffic_by_gates, start_by_gates
+from rlhf_core.gates.service import verify_files
 from rlhf_core.registry.service import REWARD_MODEL, get_version_by_number
 from rlhf_core.registry.views import ModelVersionView
 from rlhf_core.release import live, service
@@ -118,14 +119,17 @@ def start(
     **numbers: Any,
 ) -> None:
     """Start it, if the version keeps the rules for a share."""
-    with writing() as db:
+    with reading() as db:
         version = _find_version(db, model_name, number, run_id)
+        plan = _make_plan(db, model_name, kind, percent, numbers)
+        verify_files(db, version.id, actor=SYSTEM)
+    with writing() as db:
         made = start_by_gates(
             db,
             actor=SYSTEM,
             model_name=model_name,
             version_id=version.id,
-            plan=_make_plan(db, model_name, kind, percent, numbers),
+            plan=plan,
             kind=DeploymentKind(kind),
             traffic_percent=percent,
             control_prompt=control_prompt,
@@ -157,20 +161,28 @@ def show(model_name: str, deployment_id: uuid.UUID | None, as_json: bool) -> Non
 @click.argument("percent", type=float)
 @model_option
 @reason_option
+@override_option
 @revision_option
 @json_option
 def traffic(
-    percent: float, model_name: str, reason: str, expected_revision: int | None, as_json: bool
+    percent: float,
+    model_name: str,
+    reason: str,
+    override_reason: str | None,
+    expected_revision: int | None,
+    as_json: bool,
 ) -> None:
-    """Who has the version keeps it while its share grows."""
+    """Who has the version keeps it while its share grows, if it keeps the rules for that."""
+    _verify_running(model_name)
     with writing() as db:
         running = _find_running(db, model_name)
-        changed = service.set_traffic(
+        changed = set_traffic_by_gates(
             db,
             running.id,
             actor=SYSTEM,
             percent=percent,
             reason=reason,
+            override_reason=override_reason,
             expected_revision=_expected(running, expected_revision),
         )
     emit(changed, as_json=as_json, text=_line(changed))
@@ -190,6 +202,7 @@ def promote(
     as_json: bool,
 ) -> None:
     """Move `production` to it, if it keeps the rules."""
+    _verify_running(model_name)
     with writing() as db:
         running = _find_running(db, model_name)
         ended = promote_deployment(
@@ -243,6 +256,11 @@ def _find_running(db: Session, model_name: str) -> DeploymentView:
         if found.is_running:
             return found
     raise Conflict(f"Nothing is tried out on {model_name!r} now: see `release list`.")
+
+
+def _verify_running(model_name: str) -> None:
+    with reading() as db:
+        verify_files(db, _find_running(db, model_name).version_id, actor=SYSTEM)
 
 
 def _expected(running: DeploymentView, given: int | None) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rlhf_core.artifacts import open_artifact
+from rlhf_core.artifacts import open_lately
 from rlhf_core.dataset.standing import Standing, count_licences
 from rlhf_core.errors import RlhfError
 from rlhf_core.gates.evidence import Examined
@@ -21,7 +21,7 @@ def check_integrity(examined: Examined, params: Params) -> Finding:
     del params
     version = examined.version
     try:
-        open_artifact(version.folder, version.manifest_sha256)
+        open_lately(version.folder, version.manifest_sha256)
     except RlhfError as error:
         return failed(str(error))
     return passed(

@@ -108,24 +108,27 @@ def check_not_worse(examined: Examined, params: Params) -> Finding:
     production = examined.production
     if production is None:
         return passed("Nothing else serves: there is nothing that it could be worse than.")
-    limit, least = float(params["max_drop"]), int(params["min_slice_rows"])
     for find in (_from_comparison, _from_examinations, _from_win_rate):
         found = find(examined, production)
         if found is not None:
             source, metric, differences = found
-            return _judge(differences, NAMES.get(metric, metric), production.name, source, limit,
-                          least)  # fmt: skip
+            return _judge(differences, NAMES.get(metric, metric), production.name, source, params)
     return not_measured(
         f"It and {production.name}, which serves, were not measured on the same rows. {COMPARE}",
-        limit=limit,
+        limit=float(params["max_drop"]),
     )
 
 
 def _judge(
-    differences: list[_Difference], figure: str, other: str, source: str, limit: float, least: int
+    differences: list[_Difference], figure: str, other: str, source: str, params: Params
 ) -> Finding:
+    """Worse where a fall is beyond chance; not worse only where one beyond the limit is ruled out.
+
+    In between the rows are too few to say so, which is no pass.
+    """
+    limit, least = float(params["max_drop"]), int(params["min_rows"])
     whole, *slices = differences
-    kept = [one for one in slices if one.num_rows >= least]
+    kept = [one for one in slices if one.num_rows >= int(params["min_slice_rows"])]
     worse = [whole] if whole.is_worse(limit, 1) else []
     worse += [one for one in kept if one.is_worse(limit, len(kept))]
     said = f"Against {other} its {figure} is {_tell(whole)} on all rows"
@@ -134,7 +137,14 @@ def _judge(
         said += f"; of {len(kept)} slices it is lowest on {lowest.where}: {_tell(lowest)}"
     said += f". By {source}; lower by {limit:.3f} at most is asked for."
     numbers = {"difference": whole.value, "low": whole.low, "high": whole.high, "limit": limit,
-               "slices": len(kept), "worse": len(worse)}  # fmt: skip
+               "rows": whole.num_rows, "need": least, "slices": len(kept),
+               "worse": len(worse)}  # fmt: skip
+    if whole.num_rows < least:
+        few = f"{whole.num_rows:,} rows are too few to say so: at least {least:,} are asked for."
+        return not_measured(f"{said} {few}", **numbers)
+    if not worse and whole.low < -limit:
+        open_ = "A greater fall is neither shown nor ruled out: compare them on more rows."
+        return not_measured(f"{said} {open_}", **numbers)
     if not worse:
         return passed(said, **numbers)
     names = "; ".join(f"{one.where} {_tell(one)} ({one.num_rows:,} rows)" for one in worse[:5])

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rlhf_core.gates.evidence import Examined
+from rlhf_core.gates.evidence import Examined, list_sound
 from rlhf_core.gates.figures import EXAMINE
 from rlhf_core.gates.views import Finding, failed, not_measured, passed
 from rlhf_core.queues.policy_pairs import HumanVerdict, list_verdicts
@@ -65,19 +65,21 @@ def check_sycophancy(examined: Examined, params: Params) -> Finding:
 
 
 def check_blind_wins(examined: Examined, params: Params) -> Finding:
-    """What people said who did not know which version answered; against what serves, if known."""
+    """What people said who did not know which version answered; while one serves, beside that."""
     least, low = int(params["min_pairs"]), float(params["min_low"])
-    verdicts = _list_verdicts(examined)
+    serving = examined.production.name if examined.production else None
+    verdicts = [one for one in _list_verdicts(examined) if serving in (None, one.other)]
     enough = [one for one in verdicts if one.num_compared >= least and one.win_rate is not None]
     numbers: dict[str, Any] = {"need": least, "limit": low}
     if not enough:
         so_far = max((one.num_compared for one in verdicts), default=0)
+        beside = f" with {serving}, which serves," if serving else ""
         return not_measured(
-            f"People compared {so_far} of at least {least} pairs so far. {ASK_PEOPLE}",
+            f"People compared it{beside} in {so_far} of at least {least} pairs so far. "
+            f"{ASK_PEOPLE}",
             **numbers, pairs=so_far,
         )  # fmt: skip
-    name = examined.production.name if examined.production else None
-    verdict = next((one for one in enough if one.other == name), enough[0])
+    verdict = enough[0]
     rate = verdict.win_rate
     assert rate is not None  # noqa: S101 - of those that are enough
     said = (
@@ -90,13 +92,24 @@ def check_blind_wins(examined: Examined, params: Params) -> Finding:
 
 
 def _list_verdicts(examined: Examined) -> list[HumanVerdict]:
-    """Of queues on what a comparison's versions disagree on, and on an examination's answers."""
-    db, actor = examined.db, examined.actor
-    people = list_people(db, actor=actor, version_id=examined.version.id)
-    found = [one.verdict for one in people]
-    if examined.is_policy:
-        for evaluation in examined.evaluations:
-            found += list_verdicts(db, evaluation.id, actor=actor)
+    """Of queues on what a comparison's versions disagree on, and on an examination's answers.
+
+    Those of what serves count as well where this version is the other one there.
+    """
+    db, actor, version, serving = (
+        examined.db, examined.actor, examined.version, examined.production,
+    )  # fmt: skip
+    found = [one.verdict for one in list_people(db, actor=actor, version_id=version.id)]
+    if not examined.is_policy:
+        return found
+    for evaluation in examined.evaluations:
+        found += list_verdicts(db, evaluation.id, actor=actor)
+    for evaluation in [] if serving is None else list_sound(db, serving, actor):
+        found += [
+            one.turn(serving.name)
+            for one in list_verdicts(db, evaluation.id, actor=actor)
+            if serving is not None and one.other == version.name
+        ]
     return found
 
 

@@ -18,9 +18,8 @@ from rlhf_core.clock import utcnow
 from rlhf_core.errors import InvalidInput, NotFound
 from rlhf_core.gates.views import RuleSource, RuleView
 from rlhf_core.registry.views import storable
-from rlhf_core.store.base import table_of
 from rlhf_core.store.tables import Account, GateRule, Model
-from rlhf_core.store.upsert import dialect_insert
+from rlhf_core.store.upsert import insert_if_absent
 from rlhf_core.vocabulary import GateKind, ModelKind
 
 MAX_TEXT_CHARS = 500
@@ -56,8 +55,9 @@ class ParamSpec:
 class RuleSpec:
     """What a rule asks, of which models, and whether breaking it blocks by default.
 
-    `for_share`: it also decides on a share of the traffic; the others then only warn, for the
-    share is there to measure.
+    `for_share`: it also decides on a small share of the traffic, which is there to measure, and on
+    a roll back, which cannot wait; the others then only warn. `must_be_measured`: not knowing
+    blocks, too, once another version serves.
     """
 
     kind: GateKind
@@ -67,6 +67,7 @@ class RuleSpec:
     params: tuple[ParamSpec, ...] = ()
     is_required: bool = True
     for_share: bool = False
+    must_be_measured: bool = False
 
 
 def _share(name: str, label: str, default: float) -> ParamSpec:
@@ -84,6 +85,7 @@ SPECS: dict[GateKind, RuleSpec] = {
             GateKind.NUM_ROWS, "Rows examined",
             "It was examined on enough rows that it did not learn from.", EVERY,
             (ParamSpec("min_rows", "At least this many rows", 30, 1, 1_000_000),),
+            must_be_measured=True,
         ),
         RuleSpec(
             GateKind.QUALITY, "Quality",
@@ -95,13 +97,15 @@ SPECS: dict[GateKind, RuleSpec] = {
                 _share("min_first_error_f1", "First-error F1, lower end", 0.2),
                 _share("min_win_rate", "Win rate of a policy, lower end", 0.4),
             ),
+            must_be_measured=True,
         ),
         RuleSpec(
             GateKind.NOT_WORSE, "Not worse than production",
-            "On the same frozen rows it is not worse than what serves, on all of them and on any "
-            "slice: no figure is lower by more than the limit and beyond chance.", EVERY,
+            "On the same frozen rows it is not worse than what serves: a fall by more than the "
+            "limit is ruled out on all of them, and on no slice is it worse beyond chance.", EVERY,
             (
                 _share("max_drop", "Lower by at most", 0.03),
+                ParamSpec("min_rows", "At least this many rows", 30, 1, 1_000_000),
                 ParamSpec("min_slice_rows", "Slices of at least this many rows", 20, 1, 1_000_000),
             ),
         ),
@@ -140,6 +144,11 @@ SPECS: dict[GateKind, RuleSpec] = {
                 _share("min_low", "Win rate, lower end", 0.4),
                 ParamSpec("min_pairs", "Compared pairs, at least", 20, 1, 1_000_000),
             ),
+        ),
+        RuleSpec(
+            GateKind.CANARY, "Its share of the traffic",
+            "Where it was on part of the traffic last, users did not say that it is worse, errors "
+            "did not rise, and all users were counted.", EVERY,
         ),
         RuleSpec(
             GateKind.VETO, "Experts",
@@ -217,25 +226,25 @@ def set_rule(
     """
     require(actor, Permission.OVERRIDE_GATES)
     model_id = _find_model(db, model_name)
-    now = next(rule for rule in read_rules(db, model_id) if rule.kind is kind)
-    kept: dict[str, Any] = now.params | _check(SPECS[kind], params or {})
-    kept[MUST_BE_MEASURED] = _given(must_be_measured, now.must_be_measured)
-    fields = {
-        "params": storable(kept),
-        "is_required": _given(is_required, now.is_required),
-        "is_on": _given(is_on, now.is_on),
-        "created_by": actor.account_id,
-        "created_at": utcnow(),
-    }
-    row = {"id": uuid.uuid5(_IDS, f"{model_id}:{kind.value}"), "model_id": model_id, "kind": kind}
-    insert = dialect_insert(db, table_of(GateRule)).values(**row, **fields)
-    db.execute(insert.on_conflict_do_update(index_elements=["id"], set_=fields))
+    checked = _check(SPECS[kind], params or {})
+    row_id = uuid.uuid5(_IDS, f"{model_id}:{kind.value}")
+    fields = _fields_of(_read_rule(db, model_id, kind), actor)
+    insert_if_absent(db, GateRule, [{"id": row_id, "model_id": model_id, "kind": kind, **fields}])
+    is_row = GateRule.id == row_id
+    db.execute(sa.select(GateRule.id).where(is_row).with_for_update())  # of two changes both stay
+    fields = _fields_of(_read_rule(db, model_id, kind), actor)
+    if must_be_measured is not None:
+        checked[MUST_BE_MEASURED] = must_be_measured
+    fields["params"] = storable(fields["params"] | checked)
+    fields["is_required"] = _given(is_required, fields["is_required"])
+    fields["is_on"] = _given(is_on, fields["is_on"])
+    db.execute(sa.update(GateRule).where(is_row).values(**fields))
     record_event(
         db, actor=actor, action="gates.set_rule", target_kind="gate_rule", target_id=kind.value,
         details={"model": model_name, **fields["params"], "is_required": fields["is_required"],
                  "is_on": fields["is_on"]},
     )  # fmt: skip
-    return next(rule for rule in read_rules(db, model_id) if rule.kind is kind)
+    return _read_rule(db, model_id, kind)
 
 
 def reset_rules(
@@ -257,19 +266,38 @@ def reset_rules(
     return len(ids)
 
 
+def _read_rule(db: Session, model_id: uuid.UUID | None, kind: GateKind) -> RuleView:
+    return next(rule for rule in read_rules(db, model_id) if rule.kind is kind)
+
+
+def _fields_of(rule: RuleView, actor: Actor) -> dict[str, Any]:
+    must = {} if rule.spares_first else {MUST_BE_MEASURED: rule.must_be_measured}
+    return {
+        "params": {**rule.params, **must},
+        "is_required": rule.is_required,
+        "is_on": rule.is_on,
+        "created_by": actor.account_id,
+        "created_at": utcnow(),
+    }
+
+
 def _view(spec: RuleSpec, row: GateRule | None, created_by: str | None) -> RuleView:
     params: dict[str, Any] = {param.name: param.default for param in spec.params}
+    must = spec.must_be_measured
     if row is None:
-        return RuleView(spec.kind, params, spec.is_required, True, False, RuleSource.DEFAULT)
+        return RuleView(
+            spec.kind, params, spec.is_required, True, must, RuleSource.DEFAULT, spares_first=must
+        )
     stored = dict(row.params)
-    must_be_measured = bool(stored.pop(MUST_BE_MEASURED, False))
+    is_said = MUST_BE_MEASURED in stored
     return RuleView(
         kind=spec.kind,
         params=params | {name: value for name, value in stored.items() if name in params},
         is_required=row.is_required,
         is_on=row.is_on,
-        must_be_measured=must_be_measured,
+        must_be_measured=bool(stored.get(MUST_BE_MEASURED, must)),
         source=RuleSource.ALL_MODELS if row.model_id is None else RuleSource.MODEL,
+        spares_first=must and not is_said,
         created_by=created_by,
         created_at=row.created_at,
     )

@@ -2,14 +2,17 @@
 
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from rlhf_core.accounts.audit import record_event
 from rlhf_core.accounts.permissions import Actor, Permission, require
-from rlhf_core.errors import GatesFailed, InvalidInput
+from rlhf_core.artifacts import open_lately
+from rlhf_core.errors import GatesFailed, InvalidInput, RlhfError
 from rlhf_core.gates import data, figures, manner
+from rlhf_core.gates.canary import check_canary
 from rlhf_core.gates.evidence import Examined
 from rlhf_core.gates.rules import (
     NEVER_OVERRIDDEN,
@@ -19,7 +22,7 @@ from rlhf_core.gates.rules import (
     reset_rules,
     set_rule,
 )
-from rlhf_core.gates.vetoes import list_vetoes, set_veto, withdraw_veto
+from rlhf_core.gates.vetoes import hold_model, list_vetoes, set_veto, withdraw_veto
 from rlhf_core.gates.views import Finding, GateResult, RuleView, list_blocking
 from rlhf_core.registry.service import (
     find_roll_back_target,
@@ -42,6 +45,7 @@ __all__ = [
     "roll_back_to",
     "set_rule",
     "set_veto",
+    "verify_files",
     "withdraw_veto",
 ]
 
@@ -55,22 +59,31 @@ CHECKS: dict[GateKind, Callable[[Examined, Mapping[str, Any]], Finding]] = {
     GateKind.KL: manner.check_kl,
     GateKind.SYCOPHANCY: manner.check_sycophancy,
     GateKind.BLIND_WINS: manner.check_blind_wins,
+    GateKind.CANARY: check_canary,
     GateKind.VETO: data.check_veto,
     GateKind.CONSENT: data.check_consent,
     GateKind.ERASED_ROWS: data.check_erased,
 }
 MAX_REASON_CHARS = 2000
+MAX_SMALL_SHARE = 50.0
+"""Percent of the traffic. Beyond, most users have the version: it is asked what production is."""
 
 
 def check_gates(
-    db: Session, version_id: uuid.UUID, *, actor: Actor, for_share: bool = False
+    db: Session,
+    version_id: uuid.UUID,
+    *,
+    actor: Actor,
+    for_share: bool = False,
+    to_roll_back: bool = False,
 ) -> tuple[GateResult, ...]:
     """What each rule that is on for such a model says of the version, in the rules' order.
 
-    `for_share`: of a share of the traffic, which is there to measure: only the rules on files,
-    data and vetoes keep a version from that, the others warn.
+    `for_share`: of a small share of the traffic, which is there to measure: only the rules on
+    files, data and vetoes keep a version from that, the others warn. `to_roll_back`: only those
+    rules are asked, for a roll back cannot wait for a measurement.
 
-    Every byte of the version's files is read. Raises NotFound where there is no such version.
+    The version's files are read. Raises NotFound where there is no such version.
     """
     require(actor, Permission.READ_MODELS)
     version = get_version(db, version_id, actor=actor)
@@ -78,21 +91,44 @@ def check_gates(
     return tuple(
         _apply(rule, examined, for_share=for_share)
         for rule in read_rules(db, version.model_id)
-        if rule.is_on and version.kind in SPECS[rule.kind].models
+        if rule.is_on
+        and version.kind in SPECS[rule.kind].models
+        and (SPECS[rule.kind].for_share or not to_roll_back)
     )
 
 
 def check_share(
-    db: Session, version_id: uuid.UUID, *, actor: Actor, override_reason: str | None = None
+    db: Session,
+    version_id: uuid.UUID,
+    *,
+    actor: Actor,
+    percent: float,
+    override_reason: str | None = None,
 ) -> dict[str, Any]:
-    """The rules' word on giving the version a share of the traffic, to be kept with it.
+    """The rules' word on giving the version that share of the traffic, to be kept with it.
+
+    Above `MAX_SMALL_SHARE` all rules decide, as on a promotion.
 
     Raises GatesFailed, Forbidden and InvalidInput as `promote_by_gates`.
     """
     require(actor, Permission.PROMOTE_MODELS)
+    hold_model(db, version_id=version_id)
     version = get_version(db, version_id, actor=actor)
-    results = check_gates(db, version_id, actor=actor, for_share=True)
+    results = check_gates(db, version_id, actor=actor, for_share=percent <= MAX_SMALL_SHARE)
     return _decide(db, version, results, actor=actor, override_reason=override_reason)
+
+
+def verify_files(db: Session, version_id: uuid.UUID | None, *, actor: Actor) -> None:
+    """Read the version's files, so that a decision on it in the next minutes need not.
+
+    To be called in a session for reads, before the transaction that decides: while that one read
+    gigabytes, nobody else could write to SQLite. What is wrong is said by the decision.
+    """
+    require(actor, Permission.READ_MODELS)
+    if version_id is not None:
+        with suppress(RlhfError):
+            version = get_version(db, version_id, actor=actor)
+            open_lately(version.folder, version.manifest_sha256)
 
 
 def promote_by_gates(
@@ -118,6 +154,7 @@ def promote_by_gates(
         NotFound: there is no such version.
     """
     require(actor, Permission.PROMOTE_MODELS)
+    hold_model(db, version_id=version_id)
     version = get_version(db, version_id, actor=actor)
     if version.deleted_at is not None:
         raise InvalidInput(f"{version.name} is deleted: choose another version.")
@@ -138,24 +175,31 @@ def roll_back_to(
     reason: str,
     version_id: uuid.UUID | None = None,
     expected_revision: int | None = None,
+    override_reason: str | None = None,
 ) -> AliasView:
     """Let an earlier version serve again: the one before, or any that served once.
 
-    No rule is asked but that its files are whole: what served once is what is trusted when the
-    newer one does harm. A deployment that runs on the model ends with the move.
+    Only files, data and vetoes are asked about: what served once is trusted when the newer one
+    does harm, unless something was said against it. A deployment that runs on the model ends with
+    the move.
 
     Raises:
         Conflict: there is none, it never served, or somebody moved the alias meanwhile.
+        GatesFailed: a veto stands, its data was taken back, or its files are damaged.
         Forbidden, InvalidInput, NotFound, Unavailable: as in `promote_by_gates`.
     """
     require(actor, Permission.PROMOTE_MODELS)
+    hold_model(db, name=model_name)
     target = version_id or find_roll_back_target(db, model_name, actor=actor)
+    evidence: dict[str, Any] = {}
     if target is not None:
         version = get_version(db, target, actor=actor)
+        results = check_gates(db, target, actor=actor, to_roll_back=True)
+        evidence = _decide(db, version, results, actor=actor, override_reason=override_reason)
         _end_running(db, version, actor=actor, reason=reason)
     return move_back(
-        db, model_name, actor=actor, reason=reason, version_id=version_id,
-        expected_revision=expected_revision,
+        db, model_name, actor=actor, reason=reason, version_id=target,
+        expected_revision=expected_revision, evidence=evidence,
     )  # fmt: skip
 
 
@@ -169,7 +213,8 @@ def _apply(rule: RuleView, examined: Examined, *, for_share: bool) -> GateResult
         sentence=finding.sentence,
         numbers=numbers,
         is_required=rule.is_required and (spec.for_share or not for_share),
-        must_be_measured=rule.must_be_measured,
+        must_be_measured=rule.must_be_measured
+        and not (rule.spares_first and examined.production is None),
     )
 
 

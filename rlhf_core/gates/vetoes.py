@@ -12,7 +12,7 @@ from rlhf_core.errors import Conflict, Forbidden, InvalidInput, NotFound
 from rlhf_core.gates.views import VetoView
 from rlhf_core.registry.service import get_version
 from rlhf_core.registry.views import storable
-from rlhf_core.store.tables import Account, VersionVeto
+from rlhf_core.store.tables import Account, Model, ModelVersion, VersionVeto
 from rlhf_core.store.upsert import changed_rows
 from rlhf_core.vocabulary import Role
 
@@ -34,6 +34,7 @@ def set_veto(db: Session, version_id: uuid.UUID, *, actor: Actor, reason: str) -
         Conflict: the person's veto stands already.
     """
     require(actor, Permission.ADJUDICATE)
+    hold_model(db, version_id=version_id)
     version = get_version(db, version_id, actor=actor)
     text = _clean(reason)
     standing = [one for one in load_vetoes(db, version_id) if one.withdrawn_at is None]
@@ -102,6 +103,21 @@ def load_vetoes(db: Session, version_id: uuid.UUID) -> list[VetoView]:
         .order_by(VersionVeto.created_at.desc(), VersionVeto.id.desc())
     )
     return [VetoView(*row) for row in rows]
+
+
+def hold_model(
+    db: Session, *, name: str | None = None, version_id: uuid.UUID | None = None
+) -> None:
+    """Hold the model, by its name or by one of its versions, until the caller commits.
+
+    A veto and a promotion at the same moment come one after the other: who promotes sees it.
+    """
+    if name is None:
+        of_version = sa.select(ModelVersion.model_id).where(ModelVersion.id == version_id)
+        is_meant = Model.id == of_version.scalar_subquery()
+    else:
+        is_meant = Model.name == name
+    db.execute(sa.select(Model.id).where(is_meant).with_for_update(key_share=True))
 
 
 def _clean(reason: str) -> str:

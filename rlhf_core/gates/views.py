@@ -23,7 +23,10 @@ class RuleSource(StrEnum):
 
 @dataclass(frozen=True)
 class RuleView:
-    """A rule as it holds for a model. `must_be_measured`: it blocks also where nothing is known."""
+    """A rule as it holds for a model. `must_be_measured`: it blocks also where nothing is known.
+
+    `spares_first`: but not while no other version serves, whom the first one could harm.
+    """
 
     kind: GateKind
     params: dict[str, Any]
@@ -31,6 +34,7 @@ class RuleView:
     is_on: bool
     must_be_measured: bool
     source: RuleSource
+    spares_first: bool = False
     created_by: str | None = None
     created_at: datetime | None = None
 

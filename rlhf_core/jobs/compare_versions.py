@@ -270,7 +270,7 @@ def _leave_out(
             have=0,
             need=1,
             what=f"rows in {where} that none of the models learned from ({who} did): freeze newer "
-            "rows, or compare with what they learned from",
+            'rows, or switch on "Also rows that one of them learned from" (with_learned)',
         )
     return kept, learned
 

@@ -97,9 +97,11 @@ def compare_policies(
         }
         for sample in examined["samples"]
     ]
-    figures = {ids[name]: found for name, found in examined["policies"].items()}
     rows = {row.prompt: row for row in asked}
     known = [rows[sample["prompt"]] for sample in samples]
+    figures = {ids[name]: found for name, found in examined["policies"].items()}
+    if not _are_enough(known):
+        figures = {key: _without_ends(found) for key, found in figures.items()}
     baseline = str(first.id)
     return Compared(
         {
@@ -200,16 +202,25 @@ def _cut_slices(
     return slices
 
 
+def _are_enough(rows: Sequence[PromptOnly]) -> bool:
+    """Whether there are so many prompts that an interval says something."""
+    from rlhf_core.rewards.paired import MIN_PROMPTS
+
+    return len({row.group or row.prompt for row in rows}) >= MIN_PROMPTS
+
+
+def _without_ends(figures: Figures) -> Figures:
+    return {name: {"value": figure["value"]} for name, figure in figures.items()}
+
+
 def _measure_samples(
     samples: Sequence[Mapping[str, Any]], rows: Sequence[PromptOnly], baseline: str
 ) -> tuple[dict[str, Figures], dict[str, Figures]]:
     """Reward and words of each version's answers, and those less the baseline's."""
     from rlhf_core.policies.estimates import PromptBootstrap
-    from rlhf_core.rewards.paired import MIN_PROMPTS
 
-    groups = [row.group or row.prompt for row in rows]
-    bootstrap = PromptBootstrap(groups, seed=0)
-    is_enough = len(set(groups)) >= MIN_PROMPTS
+    bootstrap = PromptBootstrap([row.group or row.prompt for row in rows], seed=0)
+    is_enough = _are_enough(rows)
 
     def mean(values: list[float]) -> dict[str, float]:
         figure = bootstrap.mean(values).to_json()

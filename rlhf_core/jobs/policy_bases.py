@@ -86,6 +86,11 @@ def find_model_version(db: Session, text: str) -> ModelVersionView | None:
 
 def base_of_version(version: ModelVersionView) -> PolicyBase:
     """The registered version as a base. InvalidInput where it is no policy."""
+    if version.kind is ModelKind.POLICY_REMOTE:
+        raise InvalidInput(
+            f"{version.name} answers from another server and has no files here: name another base.",
+            field="base",
+        )
     if version.kind is not ModelKind.POLICY:
         raise InvalidInput(
             f"{version.name} is a reward model, not a policy: name another base.", field="base"

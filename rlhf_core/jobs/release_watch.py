@@ -12,6 +12,7 @@ from rlhf_core.store.engine import Store
 
 EVERY_S = 2.0
 REST = 10.0  # times as long as a look took: a large count is no load on the database
+MAX_REST_S = 15.0
 
 logger = logging.getLogger(__name__)
 
@@ -21,10 +22,16 @@ def watch_releases(store: Store, is_stopping: threading.Event) -> None:
     rest_s = 0.0
     while not is_stopping.wait(rest_s):
         started = time.monotonic()
+        rest_s = EVERY_S
         try:
             check_running(store)
+            rest_s = find_rest_s(time.monotonic() - started)
         except (RlhfError, sa.exc.SQLAlchemyError) as error:
             logger.warning("The canaries wait to be looked at: %s", error)
         except Exception:
             logger.exception("Looking at the canaries failed")
-        rest_s = max(EVERY_S, REST * (time.monotonic() - started))
+
+
+def find_rest_s(took_s: float) -> float:
+    """How long to wait after a look that took so long. One that failed is tried again soon."""
+    return max(EVERY_S, min(MAX_REST_S, REST * took_s))

@@ -48,7 +48,7 @@ from rlhf_core.jobs.policy_rows import PolicyRows, find_all_texts, find_policy_r
 from rlhf_core.jobs.policy_speed import count_cost
 from rlhf_core.jobs.service import JobView, enqueue_job
 from rlhf_core.registry.evaluations import list_evaluations, record_evaluation
-from rlhf_core.registry.service import find_production, register_version
+from rlhf_core.registry.service import REWARD_MODEL, find_production, register_version
 from rlhf_core.registry.views import ModelVersionView, load_versions
 from rlhf_core.store.tables import Model, ModelVersion
 from rlhf_core.training import Tracker, TrainReport
@@ -105,8 +105,10 @@ def enqueue_train_policy(
 
 def check_model_name(db: Session, name: str) -> None:
     """Raise InvalidInput where the name is that of reward models: one name serves one purpose."""
+    name = name.strip()
     found = load_versions(db, Model.name == name, ModelVersion.deleted_at.is_(None))
-    if any(version.kind not in (ModelKind.POLICY, ModelKind.POLICY_REMOTE) for version in found):
+    is_judge = any(one.kind not in (ModelKind.POLICY, ModelKind.POLICY_REMOTE) for one in found)
+    if is_judge or name == REWARD_MODEL:
         raise InvalidInput(
             f"{name!r} is the name of a reward model: give the policy another one.", field="model"
         )

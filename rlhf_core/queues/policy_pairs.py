@@ -7,7 +7,7 @@ They are stored as interactions of the source `comparison`, and a blind queue ho
 import uuid
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -57,6 +57,17 @@ class HumanVerdict:
     num_ties: int
     num_both_bad: int
     win_rate: Interval | None
+
+    def turn(self, own: str) -> "HumanVerdict":
+        """The same, said of the other one; `own` is the name of whom this is said of."""
+        rate = self.win_rate
+        return replace(
+            self,
+            other=own,
+            num_wins=self.num_losses,
+            num_losses=self.num_wins,
+            win_rate=rate and Interval(1.0 - rate.value, 1.0 - rate.high, 1.0 - rate.low),
+        )
 
 
 def list_opponents(evaluation: EvaluationView) -> dict[str, tuple[str, int]]:

@@ -8,7 +8,7 @@ solutions of which one says that there is no mistake. Of policies it is their an
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -69,6 +69,7 @@ class Disagreements:
 class PeopleVerdict:
     """With whom people side: a win is a word for `version_id`, a loss one for `other_id`."""
 
+    comparison_id: uuid.UUID
     version_id: uuid.UUID
     other_id: uuid.UUID
     version: str
@@ -159,24 +160,40 @@ def list_people(
     db: Session,
     *,
     actor: Actor,
-    comparison_id: uuid.UUID | None = None,
+    comparison_ids: Sequence[uuid.UUID] | None = None,
     version_id: uuid.UUID | None = None,
 ) -> list[PeopleVerdict]:
-    """What people said of a comparison, or of a version in all its comparisons; newest first."""
+    """What people said of these comparisons, or of a version in all its comparisons; newest first.
+
+    With `version_id` each is said of that version, also where it was the other one.
+    """
     require(actor, Permission.READ_MODELS)
     filters = RatingQueue.filters
     conditions = [filters["comparison_id"].as_string().is_not(None)]
-    if comparison_id is not None:
-        conditions.append(filters["comparison_id"].as_string() == str(comparison_id))
+    if comparison_ids is not None:
+        conditions.append(filters["comparison_id"].as_string().in_(map(str, comparison_ids)))
     if version_id is not None:
-        conditions.append(filters["version_id"].as_string() == str(version_id))
+        wanted = str(version_id)
+        sides = (filters[name].as_string() == wanted for name in ("version_id", "other_id"))
+        conditions.append(sa.or_(*sides))
     columns = ("id", "name", "subject", "filters", "closed_at", "created_at")
     queues = db.execute(
         sa.select(*(getattr(RatingQueue, name) for name in columns))
         .where(*conditions)
         .order_by(RatingQueue.created_at.desc())
     ).all()
-    return [_judge(db, queue) for queue in queues]
+    found = [_judge(db, queue) for queue in queues]
+    return [_turn(one) if version_id == one.other_id else one for one in found]
+
+
+def _turn(people: PeopleVerdict) -> PeopleVerdict:
+    return replace(
+        people,
+        version_id=people.other_id,
+        other_id=people.version_id,
+        version=people.verdict.other,
+        verdict=people.verdict.turn(people.version),
+    )
 
 
 def _judge(db: Session, queue: Any) -> PeopleVerdict:
@@ -188,6 +205,7 @@ def _judge(db: Session, queue: Any) -> PeopleVerdict:
     else:
         votes = _read_single_votes(db, queue)
     return PeopleVerdict(
+        comparison_id=uuid.UUID(queue.filters["comparison_id"]),
         version_id=uuid.UUID(queue.filters["version_id"]),
         other_id=uuid.UUID(queue.filters["other_id"]),
         version=str(queue.filters["version"]),

@@ -29,12 +29,39 @@ from rlhf_core.store.tables import (
 ROWS_FILE = "rows.jsonl"
 FOLDER = "comparisons"
 POLICY_PURPOSE = "policy"
-MAX_LISTED = 50
+MAX_LISTED = 200
+PLAIN = (
+    "id", "model_name", "dataset_version_id", "job_id", "queue_id", "split", "num_rows",
+    "created_by", "created_at",
+)  # fmt: skip
 Figures = dict[str, dict[str, float]]
 
 
-@dataclass(frozen=True)
-class ComparisonView:
+@dataclass(frozen=True, kw_only=True)
+class ComparisonHead:
+    """Which versions were compared on what, without what was found.
+
+    `purpose` says what the rows are: a `DatasetPurpose` value, or `policy`; `names` is what people
+    call the versions, by id.
+    """
+
+    id: uuid.UUID
+    model_name: str
+    dataset_version_id: uuid.UUID | None
+    dataset: str | None
+    job_id: uuid.UUID | None
+    queue_id: uuid.UUID | None
+    split: str
+    num_rows: int
+    version_ids: tuple[uuid.UUID, ...]
+    names: dict[str, str]
+    purpose: str
+    created_by: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonView(ComparisonHead):
     """A comparison. Versions are named by their ids (as text) in all of `result`.
 
     `result`: `baseline` (the version that the others are compared with, the first one), `names`,
@@ -47,30 +74,9 @@ class ComparisonView:
     and `distribution`, or `samples` and `judge`.
     """
 
-    id: uuid.UUID
-    model_name: str
-    dataset_version_id: uuid.UUID | None
-    dataset: str | None
-    job_id: uuid.UUID | None
-    queue_id: uuid.UUID | None
-    split: str
-    num_rows: int
-    version_ids: tuple[uuid.UUID, ...]
     result: dict[str, Any]
     artifact_path: str | None
     manifest_sha256: str | None
-    created_by: str | None
-    created_at: datetime
-
-    @property
-    def purpose(self) -> str:
-        """What the rows are: a `DatasetPurpose` value, or `policy`."""
-        return str(self.result.get("purpose"))
-
-    @property
-    def names(self) -> dict[str, str]:
-        """What people call the versions, by id."""
-        return {str(key): str(name) for key, name in (self.result.get("names") or {}).items()}
 
 
 @dataclass(frozen=True)
@@ -147,10 +153,11 @@ def set_comparison_queue(
 
 def list_comparisons(
     db: Session, *, actor: Actor, model_name: str | None = None
-) -> list[ComparisonView]:
+) -> list[ComparisonHead]:
     """The newest comparisons of a model's versions, or of all, the latest first."""
     require(actor, Permission.READ_MODELS)
-    return _load(db, *([] if model_name is None else [Model.name == model_name]))
+    conditions = [] if model_name is None else [Model.name == model_name]
+    return [ComparisonHead(**_describe(row)) for row in db.execute(_select(*conditions))]
 
 
 def get_comparison(db: Session, comparison_id: uuid.UUID, *, actor: Actor) -> ComparisonView:
@@ -174,9 +181,11 @@ def find_comparison(
 ) -> ComparisonView | None:
     """The newest comparison that says how the version differs from the other; None without one."""
     require(actor, Permission.READ_MODELS)
-    ids = {str(version_id), str(other_id)}
-    held = _load(db, _holds(version_id), _holds(other_id))
-    return next((one for one in held if one.result.get("baseline") in ids), None)
+    is_direct = (
+        VersionComparison.result["baseline"].as_string().in_([str(version_id), str(other_id)])
+    )
+    found = _load(db, _holds(version_id), _holds(other_id), is_direct, limit=1)
+    return found[0] if found else None
 
 
 def list_differences(
@@ -245,33 +254,59 @@ def _holds(version_id: uuid.UUID) -> sa.ColumnElement[bool]:
     return sa.cast(VersionComparison.version_ids, sa.Text).contains(f'"{version_id}"')
 
 
-def _load(db: Session, *conditions: sa.ColumnElement[bool]) -> list[ComparisonView]:
-    statement = (
-        sa.select(VersionComparison, Model.name, Dataset.name, DatasetVersion.number, Account.name)
-        .join(Model, Model.id == VersionComparison.model_id)
-        .outerjoin(DatasetVersion, DatasetVersion.id == VersionComparison.dataset_version_id)
-        .outerjoin(Dataset, Dataset.id == DatasetVersion.dataset_id)
-        .outerjoin(Account, Account.id == VersionComparison.created_by)
-        .where(*conditions)
-        .order_by(VersionComparison.created_at.desc(), VersionComparison.id.desc())
-        .limit(MAX_LISTED)
-    )
+def _load(
+    db: Session, *conditions: sa.ColumnElement[bool], limit: int = MAX_LISTED
+) -> list[ComparisonView]:
+    kept = VersionComparison
+    columns = (kept.result, kept.artifact_path, kept.manifest_sha256)
     return [
         ComparisonView(
-            id=found.id,
-            model_name=model_name,
-            dataset_version_id=found.dataset_version_id,
-            dataset=None if dataset is None else f"{dataset} v{number}",
-            job_id=found.job_id,
-            queue_id=found.queue_id,
-            split=found.split,
-            num_rows=found.num_rows,
-            version_ids=tuple(uuid.UUID(one) for one in found.version_ids),
-            result=found.result,
-            artifact_path=found.artifact_path,
-            manifest_sha256=found.manifest_sha256,
-            created_by=account,
-            created_at=found.created_at,
+            **_describe(row),
+            result=row.result,
+            artifact_path=row.artifact_path,
+            manifest_sha256=row.manifest_sha256,
         )
-        for found, model_name, dataset, number, account in db.execute(statement)
+        for row in db.execute(_select(*conditions, limit=limit).add_columns(*columns))
     ]
+
+
+def _select(
+    *conditions: sa.ColumnElement[bool], limit: int = MAX_LISTED
+) -> sa.Select[*tuple[Any, ...]]:
+    kept = VersionComparison
+    return (
+        sa.select(
+            kept.id,
+            Model.name.label("model_name"),
+            kept.dataset_version_id,
+            Dataset.name.label("dataset"),
+            DatasetVersion.number,
+            kept.job_id,
+            kept.queue_id,
+            kept.split,
+            kept.num_rows,
+            kept.version_ids,
+            kept.result["names"].label("names"),
+            kept.result["purpose"].as_string().label("purpose"),
+            Account.name.label("created_by"),
+            kept.created_at,
+        )
+        .join(Model, Model.id == kept.model_id)
+        .outerjoin(DatasetVersion, DatasetVersion.id == kept.dataset_version_id)
+        .outerjoin(Dataset, Dataset.id == DatasetVersion.dataset_id)
+        .outerjoin(Account, Account.id == kept.created_by)
+        .where(*conditions)
+        .order_by(kept.created_at.desc(), kept.id.desc())
+        .limit(limit)
+    )
+
+
+def _describe(row: Any) -> dict[str, Any]:
+    """The fields of a `ComparisonHead`."""
+    return {
+        **{name: getattr(row, name) for name in PLAIN},
+        "dataset": None if row.dataset is None else f"{row.dataset} v{row.number}",
+        "version_ids": tuple(uuid.UUID(one) for one in row.version_ids),
+        "names": {str(key): str(name) for key, name in (row.names or {}).items()},
+        "purpose": str(row.purpose),
+    }

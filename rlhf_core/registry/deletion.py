@@ -5,6 +5,7 @@ caller's transaction, `remove_deleted_files` takes the files away after the comm
 dies in between leaves files that the next call removes.
 """
 
+import logging
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,8 @@ from rlhf_core.registry.service import get_version
 from rlhf_core.registry.views import ModelVersionView, load_versions, storable
 from rlhf_core.store.tables import Deployment, Job, Model, ModelVersion
 from rlhf_core.vocabulary import DeploymentState, JobState
+
+logger = logging.getLogger(__name__)
 
 BASES = ("base", "teacher")
 """In a version's details: what it began from. Adapters are nothing without it."""
@@ -110,10 +113,13 @@ def remove_deleted_files(db: Session) -> int:
         folder = root / path
         # out of the way first: half a folder is never found under a version's name
         doomed = folder.with_name(f".{folder.name}.deleted")
-        if folder.is_dir() and not folder.is_symlink():
-            shutil.rmtree(doomed, ignore_errors=True)
-            folder.rename(doomed)
-            removed += 1
+        try:
+            if folder.is_dir() and not folder.is_symlink():
+                shutil.rmtree(doomed, ignore_errors=True)
+                folder.rename(doomed)
+                removed += 1
+        except OSError as error:  # another process is at it, or the folder may not be moved
+            logger.warning("%s is not removed, the next call tries again: %s", folder, error)
         shutil.rmtree(doomed, ignore_errors=True)
     return removed
 

@@ -7,10 +7,12 @@ refused before anything of it is read as a model. Whoever imports has the copy o
 
 import hashlib
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,8 @@ ALLOWED_NAMES = {"LICENSE", "LICENCE", "NOTICE", ".gitattributes", ".gitignore"}
 LEFT_BEHIND = {CARD_FILE, "README.md", ".gitattributes", ".gitignore"}
 """Not part of the model: it would only make the same weights another version."""
 MAX_FILES = 2_000
+MAX_WALKED = 5_000  # folders below the import folder
+WEIGHTS = (".safetensors", ".skops")
 MAX_JSON_BYTES = 256 * 2**20
 PICKLE_STARTS = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 CODE_KEYS = ("auto_map", "trust_remote_code", "custom_pipelines")
@@ -124,19 +128,20 @@ def discard(staged: StagedModel) -> None:
 
 
 def list_importable(*, limit: int = 100) -> list[str]:
-    """Folders below the configured import folder that hold files, by their path below it."""
+    """Folders below the configured import folder that hold files, by their path below it.
+
+    What cannot be read is left out, and of a huge tree only the beginning is looked through.
+    """
     root = import_root()
     if root is None:
         return []
     found: list[str] = []
-    for path in sorted(root.rglob("*")):
-        if len(found) >= limit:
-            break
-        is_hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-        if path.is_dir() and not path.is_symlink() and not is_hidden:
-            names = {each.name for each in path.iterdir()}
-            if any(Path(name).suffix in (".safetensors", ".skops") for name in names):
-                found.append(path.relative_to(root).as_posix())
+    for folder, inner, names in islice(os.walk(root), MAX_WALKED):  # passes over errors and links
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        if Path(folder) != root and any(Path(name).suffix in WEIGHTS for name in names):
+            found.append(Path(folder).relative_to(root).as_posix())
+            if len(found) >= limit:
+                break
     return found
 
 

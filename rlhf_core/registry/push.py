@@ -75,7 +75,8 @@ def push_to_hub(version: ModelVersionView, *, card: str, repository: str) -> Pus
 
     Raises:
         Unavailable: the hub cannot be reached, or refuses the token.
-        InvalidInput: the files are damaged, or the hub refuses the repository.
+        InvalidInput: the files are damaged, the repository's card is of another model, or the hub
+            refuses the repository.
     """
     folder = open_artifact(version.folder, version.manifest_sha256)
     try:
@@ -92,8 +93,11 @@ def push_to_hub(version: ModelVersionView, *, card: str, repository: str) -> Pus
         with tempfile.TemporaryDirectory(prefix="rlhf-push-") as temporary:
             readme = Path(temporary) / "README.md"
             readme.write_text(hub_card(version, card))
-            commit = _commit(api, folder, readme, repository, version)
-        api.create_tag(repository, tag=tag, revision=commit, exist_ok=True)
+            known = set(api.list_repo_files(repository))
+            if "README.md" in known:
+                _check_card(api, repository, card, Path(temporary) / "known")
+            commit = _commit(api, folder, readme, repository, version, known)
+        _tag(api, repository, tag, commit)
     except HfHubHTTPError as error:
         raise _translate(error, repository) from error
     except Exception as error:
@@ -113,8 +117,39 @@ def hub_card(version: ModelVersionView, card: str) -> str:
     return "\n".join(lines)
 
 
+def _check_card(api: Any, repository: str, card: str, folder: Path) -> None:
+    """Raise InvalidInput where the repository's card is of another model: its files would go."""
+    known = Path(api.hf_hub_download(repository, "README.md", cache_dir=folder)).read_text()
+    title = _find_title(known)
+    if title is not None and title != _find_title(card):
+        raise InvalidInput(
+            f"{repository} is of another model ({title[:MAX_SOURCE_CHARS]}), whose files a push "
+            "would remove: name another repository.",
+            field="repository",
+        )
+
+
+def _find_title(card: str) -> str | None:
+    """The first heading without the version's number; None where the card has none."""
+    found = re.search(r"^# +(.+?)(?: v\d+)? *$", card, re.MULTILINE)
+    return None if found is None else found[1]
+
+
+def _tag(api: Any, repository: str, tag: str, commit: str) -> None:
+    """Let the tag name the commit, also where it named another one."""
+    standing = {one.name: one.target_commit for one in api.list_repo_refs(repository).tags}
+    if standing.get(tag, commit) != commit:
+        api.delete_tag(repository, tag=tag)
+    api.create_tag(repository, tag=tag, revision=commit, exist_ok=True)
+
+
 def _commit(
-    api: Any, folder: Path, readme: Path, repository: str, version: ModelVersionView
+    api: Any,
+    folder: Path,
+    readme: Path,
+    repository: str,
+    version: ModelVersionView,
+    known: set[str],
 ) -> str:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
@@ -124,7 +159,6 @@ def _commit(
         CommitOperationAdd(path.relative_to(folder).as_posix(), str(path)) for path in files
     ]
     operations.append(CommitOperationAdd("README.md", str(readme)))
-    known = set(api.list_repo_files(repository))
     kept = {*names, "README.md", ".gitattributes"}
     operations += [CommitOperationDelete(name) for name in sorted(known - kept)]
     done = api.create_commit(
@@ -185,6 +219,7 @@ def _log(client: Any, version: ModelVersionView, folder: Path, card: str) -> Pus
     }
     if version.job_id is not None:
         tags["job_id"] = str(version.job_id)
+    _ensure_model(client, name)
     run = client.create_run(experiment, tags=tags, run_name=f"{version.name} files")
     run_id = run.info.run_id
     try:
@@ -196,8 +231,6 @@ def _log(client: Any, version: ModelVersionView, folder: Path, card: str) -> Pus
             )
         client.log_artifacts(run_id, str(folder), "model")
         client.log_text(run_id, card, "MODEL_CARD.md")
-        if not client.search_registered_models(f"name='{name}'"):
-            client.create_registered_model(name)
         made = client.create_model_version(
             name,
             source=f"{run.info.artifact_uri}/model",
@@ -210,6 +243,16 @@ def _log(client: Any, version: ModelVersionView, folder: Path, card: str) -> Pus
         raise
     client.set_terminated(run_id, "FINISHED")
     return Pushed(target="mlflow", url=f"models:/{name}/{made.version}")
+
+
+def _ensure_model(client: Any, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def _is_network(error: Exception) -> bool:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from rlhf_core.accounts.audit import record_event
 from rlhf_core.accounts.permissions import Actor, Permission, require
-from rlhf_core.artifacts import ArtifactInfo, open_artifact
+from rlhf_core.artifacts import ArtifactInfo, open_lately
 from rlhf_core.clock import new_id, utcnow
 from rlhf_core.errors import Conflict, InvalidInput, NotFound
 from rlhf_core.registry.files import relative_path
@@ -177,6 +177,7 @@ def roll_back(
     reason: str,
     version_id: uuid.UUID | None = None,
     expected_revision: int | None = None,
+    evidence: dict[str, Any] | None = None,
     alias: Alias = Alias.PRODUCTION,
 ) -> AliasView:
     """Point the alias back at the version before: twice rolled back is two versions back.
@@ -207,7 +208,7 @@ def roll_back(
         alias=alias,
         reason=reason,
         expected_revision=expected_revision,
-        evidence={ROLLED_BACK: True},
+        evidence=storable({**(evidence or {}), ROLLED_BACK: True}),
         action="model.roll_back",
     )
 
@@ -284,7 +285,10 @@ def _move(
 ) -> AliasView:
     reason = _clean_reason(reason)
     hold_version(db, version.id)
-    open_artifact(version.folder, version.manifest_sha256)
+    if version.model_name == (wrong := REWARD_MODEL if version.is_policy else POLICY_MODEL):
+        what = f"{version.name} is of kind {version.kind.value}, which cannot answer for {wrong!r}"
+        raise InvalidInput(f"{what}: register it under another name.")
+    open_lately(version.folder, version.manifest_sha256)
     insert_if_absent(
         db, ModelAlias,
         [{"model_id": version.model_id, "alias": alias, "revision": 0, "updated_at": utcnow()}],

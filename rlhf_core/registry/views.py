@@ -62,6 +62,11 @@ class ModelVersionView:
         return f"{self.model_name} v{self.number}"
 
     @property
+    def is_policy(self) -> bool:
+        """Whether it answers, here or on another server; else it judges."""
+        return self.kind in (ModelKind.POLICY, ModelKind.POLICY_REMOTE)
+
+    @property
     def folder(self) -> Path:
         """Where its files lie. Open them with `artifacts.open_artifact` only."""
         return get_settings().artifact_dir / self.artifact_path

@@ -4,15 +4,19 @@ import hashlib
 import secrets
 import uuid
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from rlhf_core.clock import utcnow
 from rlhf_core.store.tables import Deployment, Model
 from rlhf_core.vocabulary import Arm, DeploymentKind, DeploymentState
 
 _FLOAT_BITS = 53
 """Whole numbers below 2^53 are exact in a float, so the position is below 1."""
+UNWATCHED_AFTER = timedelta(seconds=60)
+"""A worker looks every few seconds, at most every 15."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,8 @@ class RunningDeployment:
     """What serving has to know of the deployment that runs on a model.
 
     `version_id` is the treatment with `traffic_percent` of the traffic, `baseline_version_id` the
-    control with the rest. `revision` rises with each change of the share.
+    control with the rest. `revision` rises with each change of the share. A worker looked last at
+    `checked_at`.
     """
 
     id: uuid.UUID
@@ -32,6 +37,14 @@ class RunningDeployment:
     control_prompt: str | None
     treatment_prompt: str | None
     revision: int
+    started_at: datetime | None = None
+    checked_at: datetime | None = None
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether a worker looks at it: nobody else would take a harmful version back."""
+        known = [moment for moment in (self.started_at, self.checked_at) if moment is not None]
+        return not known or max(known) > utcnow() - UNWATCHED_AFTER
 
 
 @dataclass(frozen=True)
@@ -69,6 +82,8 @@ def read_running(db: Session, model_name: str) -> RunningDeployment | None:
             Deployment.control_prompt,
             Deployment.treatment_prompt,
             Deployment.revision,
+            Deployment.started_at,
+            Deployment.checked_at,
         )
         .join(Model, Model.id == Deployment.model_id)
         .where(Model.name == model_name, Deployment.state == DeploymentState.RUNNING)

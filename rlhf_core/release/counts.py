@@ -17,13 +17,12 @@ from sqlalchemy.orm import Session
 
 from rlhf_core.release.sums import ArmSums, Overlap
 from rlhf_core.store.base import UtcDateTime, table_of
-from rlhf_core.store.queries.verdicts import FEEDBACK, is_bad, is_counted, is_good, is_neutral
-from rlhf_core.store.tables import Interaction, Rater, ServedLogEntry
-from rlhf_core.vocabulary import Arm, RaterKind
+from rlhf_core.store.queries.verdicts import FEEDBACK, is_bad, is_counted, is_good
+from rlhf_core.store.tables import Rater, ServedLogEntry
+from rlhf_core.vocabulary import CHAT_SOURCE, Arm, RaterKind
 
 SERVED = table_of(ServedLogEntry)
 RATER = table_of(Rater)
-INTERACTION = table_of(Interaction)
 
 _TOLD = (SERVED.c.interaction_id, SERVED.c.is_error, SERVED.c.served_at)
 Cell = tuple[int, Arm]
@@ -84,20 +83,17 @@ def _share_in_millionths() -> Any:
 def user_keys(condition: Any, *columns: Any) -> sa.CTE:
     """The columns of routed requests that fit, with (user_key, is_known) of who asked.
 
-    A caller without a name is known by the conversation, as in the draw; else each request is a
-    user of its own.
+    As in the draw: who asks is the user, else the conversation, whose pseudonym the row holds then.
+    What was drawn at random, request by request, is a user of its own, whatever conversation it is
+    stored with: that one is in both arms.
     """
-    nameless = sa.and_(
-        INTERACTION.c.id == SERVED.c.interaction_id, SERVED.c.user_pseudonym.is_(None)
-    )
-    known = sa.func.coalesce(SERVED.c.user_pseudonym, INTERACTION.c.chat_id)
+    known = SERVED.c.user_pseudonym
     return (
         sa.select(
             *columns,
             sa.func.coalesce(known, sa.cast(SERVED.c.id, sa.String)).label("user_key"),
             known.is_not(None).label("is_known"),
         )
-        .select_from(SERVED.outerjoin(INTERACTION, nameless))
         .where(condition, SERVED.c.arm.is_not(None), SERVED.c.propensity.is_not(None))
         .cte("answers")
         # Else PostgreSQL goes through the index by deployment once for each row of feedback, while
@@ -109,30 +105,49 @@ def user_keys(condition: Any, *columns: Any) -> sa.CTE:
 def _ratings(answers: sa.CTE) -> sa.CTE:
     """(arm, share, user_key, is_known, num, num_good): each user's feedback in each cell.
 
-    Of people, on the answer as a whole; a judge model's word and a repeat do not count.
+    Good or bad, on the answer as a whole, by those who asked. The conditions stand in the counts
+    and not in a WHERE: PostgreSQL takes each of them for rare while the table was never analysed,
+    and would go through all answers once for each row of feedback.
     """
-    rated = answers.join(FEEDBACK, FEEDBACK.c.interaction_id == answers.c.interaction_id)
     keys = (answers.c.arm, answers.c.share, answers.c.user_key, answers.c.is_known)
-    said = sa.or_(is_good(FEEDBACK), is_bad(FEEDBACK), is_neutral(FEEDBACK))
+    is_judged = sa.and_(is_feedback_of_people(), is_by_who_asked(answers))
+    num_good, num_bad = (
+        sa.func.count().filter(is_judged, says(FEEDBACK)) for says in (is_good, is_bad)
+    )
     return (
-        sa.select(
-            *keys,
-            sa.func.count().label("num"),
-            sa.func.count().filter(is_good(FEEDBACK)).label("num_good"),
-        )
-        .select_from(rated.join(RATER, RATER.c.id == FEEDBACK.c.rater_id))
-        .where(is_feedback_of_people(), said)
+        sa.select(*keys, (num_good + num_bad).label("num"), num_good.label("num_good"))
+        .select_from(with_feedback(answers))
         .group_by(*keys)
+        .having(num_good + num_bad > 0)
         .cte("ratings")
     )
 
 
+def with_feedback(answers: Any) -> Any:
+    """The answers (`user_keys`) with each row of feedback on them, and its rater."""
+    rated = answers.join(FEEDBACK, FEEDBACK.c.interaction_id == answers.c.interaction_id)
+    return rated.join(RATER, RATER.c.id == FEEDBACK.c.rater_id)
+
+
 def is_feedback_of_people() -> sa.ColumnElement[bool]:
-    """The row, joined with its rater, is counted in an arm's figures."""
+    """The row, joined with its rater, is a person's on a whole answer, and no repeat."""
     return sa.and_(
         is_counted(FEEDBACK),
         FEEDBACK.c.step_id.is_(None),
         RATER.c.rater_kind != RaterKind.MODEL,
+    )
+
+
+def is_by_who_asked(answers: Any) -> sa.ColumnElement[bool]:
+    """The row, joined with its rater and one of `user_keys`, is judged: users rate their answers.
+
+    An expert who goes through the answers of many users is one person and not many, so their
+    ratings are not judged. In the chat page everybody rates what they asked themselves.
+    """
+    return sa.or_(
+        RATER.c.rater_kind == RaterKind.END_USER,
+        RATER.c.pseudonym == answers.c.user_key,
+        sa.and_(FEEDBACK.c.source == CHAT_SOURCE, RATER.c.account_id.is_not(None)),
     )
 
 

@@ -71,5 +71,5 @@ def interleaving_verdict(
     if for_treatment >= limit:
         return Verdict(VerdictKind.BETTER, f"Better: {said}. Promote it.", numbers)
     if for_control >= limit:
-        return Verdict(VerdictKind.WORSE, f"Worse: {said}. Roll it back.", numbers)
+        return Verdict(VerdictKind.WORSE, f"Worse: {said}. It is rolled back.", numbers)
     return Verdict(VerdictKind.KEEP_WAITING, f"Keep waiting: {said}. It may be chance.", numbers)

@@ -10,7 +10,7 @@ ADVICE = {
     "better": "Raise its share, or promote it.",
     "no_worse": "It may take the next step.",
     "no_difference": "Neither harm nor gain is shown: promote it for other reasons, or stop.",
-    "worse": "Roll it back.",
+    "worse": "It is rolled back.",
 }
 SAID = {
     "better": "Better",

@@ -39,7 +39,16 @@ class VerdictKind(StrEnum):
     @property
     def is_roll_back(self) -> bool:
         """Whether the version leaves at once, without anybody being asked."""
-        return self in (VerdictKind.ROLL_BACK_HARM, VerdictKind.ROLL_BACK_ERRORS)
+        return self in (
+            VerdictKind.ROLL_BACK_HARM,
+            VerdictKind.ROLL_BACK_ERRORS,
+            VerdictKind.WORSE,
+        )
+
+    @property
+    def ends_by_itself(self) -> bool:
+        """Whether the watch ends the deployment on it: at once, or where it lasts."""
+        return self.is_roll_back or self is VerdictKind.BLOCKED_SAMPLE_RATIO
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,7 @@ def verdict_from_json(data: object) -> Verdict:
             look=int(fields["look"]),
             decided=None if decided is None else verdict_from_json(decided),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InvalidInput("The deployment's verdict is damaged: stop it.") from error
 
 

@@ -18,13 +18,14 @@ from rlhf_core.clock import utcnow
 from rlhf_core.errors import InvalidInput, NotFound
 from rlhf_core.registry.service import live_at
 from rlhf_core.release.counts import (
-    RATER,
     SERVED,
     Stratum,
+    is_by_who_asked,
     is_feedback_of_people,
     read_strata,
     read_sums,
     user_keys,
+    with_feedback,
 )
 from rlhf_core.release.interleaving import interleaving_verdict
 from rlhf_core.release.judging import Verdict, VerdictKind, judge
@@ -38,7 +39,7 @@ from rlhf_core.release.views import (
     LiveTable,
     load_deployments,
 )
-from rlhf_core.store.queries.verdicts import FEEDBACK, is_bad
+from rlhf_core.store.queries.verdicts import FEEDBACK, is_bad, is_good
 from rlhf_core.store.tables import Deployment, Model, ModelVersion
 from rlhf_core.vocabulary import Arm, DeploymentKind
 
@@ -56,7 +57,7 @@ def read_live(db: Session, deployment_id: uuid.UUID, *, actor: Actor) -> LiveTab
     deployment = found[0]
     strata, overlaps = read_strata(db, deployment_id)
     verdict = deployment.verdict
-    if deployment.is_running:
+    if deployment.is_running and not deployment.is_damaged:
         verdict = judge_now(db, deployment, strata, overlaps)
     arms = _read_arms(db, deployment_id, strata)
     return LiveTable(
@@ -78,7 +79,15 @@ def judge_now(
     """The verdict on what was read; None without a plan.
 
     An interleaving test is judged by choices, and by errors as all are.
+
+    Raises:
+        InvalidInput: the plan or the last verdict is damaged.
     """
+    if deployment.is_damaged:
+        raise InvalidInput(
+            f"{deployment.name} is not judged: its plan or its last verdict is damaged. Stop it "
+            "and start it anew."
+        )
     plan = deployment.plan
     if plan is None:
         return None
@@ -212,21 +221,20 @@ def _requests(own: Any) -> Any:
 def _ratings(own: Any) -> Any:
     keys = user_keys(own, SERVED.c.arm, SERVED.c.interaction_id)
     thumb, rating = FEEDBACK.c.thumb, FEEDBACK.c.rating
+    of_people, by_users = is_feedback_of_people(), is_by_who_asked(keys)
+    is_users = sa.and_(of_people, by_users)
+    is_others = sa.and_(of_people, sa.not_(by_users), sa.or_(is_good(FEEDBACK), is_bad(FEEDBACK)))
     return (
         sa.select(
             keys.c.arm,
-            sa.func.count().filter(is_bad(FEEDBACK)).label("num_bad"),
-            sa.func.count().filter(thumb > 0).label("num_thumbs_up"),
-            sa.func.count().filter(thumb < 0).label("num_thumbs_down"),
-            sa.func.count(rating).label("num_ratings"),
-            sa.cast(sa.func.avg(rating), sa.Double).label("mean_rating"),
+            sa.func.count().filter(is_users, is_bad(FEEDBACK)).label("num_bad"),
+            sa.func.count().filter(is_users, thumb > 0).label("num_thumbs_up"),
+            sa.func.count().filter(is_users, thumb < 0).label("num_thumbs_down"),
+            sa.func.count(rating).filter(is_users).label("num_ratings"),
+            sa.cast(sa.func.avg(rating).filter(is_users), sa.Double).label("mean_rating"),
+            sa.func.count().filter(is_others).label("num_by_experts"),
         )
-        .select_from(
-            keys.join(FEEDBACK, FEEDBACK.c.interaction_id == keys.c.interaction_id).join(
-                RATER, RATER.c.id == FEEDBACK.c.rater_id
-            )
-        )
-        .where(is_feedback_of_people())
+        .select_from(with_feedback(keys))
         .group_by(keys.c.arm)
     )
 
@@ -279,6 +287,7 @@ def _view_arm(
         mean_rating=None if ratings is None else ratings.mean_rating,
         approval=_approval(sums),
         num_choices=requests.num_choices,
+        num_by_experts=0 if ratings is None else ratings.num_by_experts,
     )
 
 

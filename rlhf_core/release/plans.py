@@ -19,6 +19,11 @@ STEPS = (5.0, 25.0, 100.0)
 """Percent of the traffic that a version gets one after the other; the last is its promotion."""
 ASSUMED_APPROVAL = 0.8  # where nothing was rated yet
 HARM_HALVES = 2  # ratings and errors share the chance of a false roll back
+CHOSEN = (
+    "is_planned", "traffic_percent", "detectable_drop", "power", "alpha", "looks", "tau",
+    "harm_alpha", "max_error_rise",
+)  # fmt: skip
+"""The numbers of a plan that people choose; the others follow."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,8 @@ class CanaryPlan:
         boundaries: the |z| that decides at each look (O'Brien-Fleming); empty if open-ended.
         information: 1 / variance of the difference that the plan ends with.
         tau: standard deviation of the differences that the always-valid tests reckon with.
-        harm_alpha: the chance that a version as good as production is ever rolled back by itself.
+        harm_alpha: the chance that a version as good as production ever sets off an alarm, which
+            rolls it back by itself. A planned look that says worse does so, too: alpha / 2 more.
         max_error_rise: so much more of the users may meet an error before that counts as harm.
         approval: of production, as it was when the plan was made.
         users_per_arm: users with feedback an arm, were the traffic split in halves.
@@ -104,16 +110,35 @@ class CanaryPlan:
 
 
 def plan_from_json(data: object) -> CanaryPlan:
-    """What `to_json` gave.
+    """What `to_json` gave; what is missing is reckoned from the rest, and the usual numbers.
 
     Raises:
         InvalidInput: it is no plan.
     """
     names = {field.name for field in fields(CanaryPlan)}
-    if not isinstance(data, dict) or not names <= set(data):
-        raise InvalidInput("The deployment's plan is damaged: stop it and start it anew.")
-    values = {name: data[name] for name in names}
-    return CanaryPlan(**{**values, "boundaries": tuple(values["boundaries"])})
+    try:
+        values = {name: data[name] for name in names & set(data)}  # type: ignore[call-overload, index]
+        if not values:
+            raise InvalidInput("nothing is in it")
+        if len(values) < len(names):
+            values = {**_reckon(values), **values}
+        bounds = values["boundaries"] = tuple(values["boundaries"])
+        numbers = [value for name, value in values.items() if name != "boundaries"]
+        if values["days_expected"] is None:
+            numbers.remove(None)
+        if len(bounds) != values["looks"] or not all(map(isfinite, (*numbers, *bounds))):
+            raise InvalidInput("a number is none")
+        return CanaryPlan(**values)
+    except (InvalidInput, KeyError, TypeError, ValueError) as error:
+        message = "The deployment's plan is damaged: stop it and start it anew."
+        raise InvalidInput(message) from error
+
+
+def _reckon(values: dict[str, Any]) -> dict[str, Any]:
+    chosen = {name: values[name] for name in CHOSEN if name in values}
+    if not values.get("is_planned", True):
+        chosen.pop("looks", None)
+    return asdict(plan_canary(Traffic(approval=values.get("approval")), **chosen))
 
 
 def plan_canary(

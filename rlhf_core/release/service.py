@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from rlhf_core.accounts.audit import record_event
 from rlhf_core.accounts.permissions import Actor, Permission, require
-from rlhf_core.artifacts import open_artifact
+from rlhf_core.artifacts import open_lately
 from rlhf_core.clock import new_id, utcnow
 from rlhf_core.errors import Conflict, InvalidInput, NotFound
 from rlhf_core.registry.service import (
@@ -88,7 +88,7 @@ def start_deployment(
         model_name, version, production,
         kind=kind, control_prompt=control_prompt, treatment_prompt=treatment_prompt,
     )  # fmt: skip
-    open_artifact(version.folder, version.manifest_sha256)
+    open_lately(version.folder, version.manifest_sha256)
     now = utcnow()
     row = Deployment(
         id=new_id(),
@@ -128,8 +128,12 @@ def set_traffic(
     percent: float,
     expected_revision: int,
     reason: str,
+    gates: dict[str, Any] | None = None,
 ) -> DeploymentView:
     """Change the treatment's share. Who had the treatment keeps it while the share grows.
+
+    Asks no rule: ways in call `gates.deployments.set_traffic_by_gates`. `gates` is what the rules
+    said, kept with the plan in place of what they said before.
 
     Raises:
         Conflict: it ended, or somebody changed it meanwhile, or the share is that already.
@@ -143,12 +147,10 @@ def set_traffic(
         raise Conflict(f"{before.name} has {percent:g} % of the traffic already.")
     steps = (*before.steps, Step(float(percent), utcnow(), actor.name, reason))
     plan = db.scalar(sa.select(Deployment.plan).where(Deployment.id == deployment_id)) or {}
-    _change(
-        db,
-        before,
-        traffic_percent=float(percent),
-        plan={**plan, STEPS: [step.to_json() for step in steps]},
-    )
+    plan = {**plan, STEPS: [step.to_json() for step in steps]}
+    if gates:
+        plan[GATES] = storable(gates)
+    _change(db, before, traffic_percent=float(percent), plan=plan)
     record_event(
         db, actor=actor, action="deployment.set_traffic", target_kind="deployment",
         target_id=deployment_id,

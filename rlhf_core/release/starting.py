@@ -15,6 +15,8 @@ from rlhf_core.vocabulary import DeploymentKind, JobState, ModelKind
 
 SERVED = (REWARD_MODEL, POLICY_MODEL)
 """The models that answer requests; no other has traffic to share."""
+MAX_PERCENT = 99.0
+"""The rest is needed to compare with: without it nobody sees that only the treatment fails."""
 POLICIES = frozenset({ModelKind.POLICY, ModelKind.POLICY_REMOTE})
 MAX_PROMPT_CHARS = 20_000
 
@@ -46,7 +48,7 @@ def get_version_of_run(db: Session, job_id: uuid.UUID, *, actor: Actor) -> Model
 
 
 def check_share(kind: DeploymentKind, percent: float) -> None:
-    """Refuse what is no share of the traffic. Only an interleaving test may have all of it."""
+    """Refuse what is no share of the traffic, or leaves nobody to compare with."""
     if not math.isfinite(percent) or not 0 < percent <= 100:
         raise InvalidInput(
             f"{percent:g} % is no share of the traffic: give more than 0 and less than 100.",
@@ -55,6 +57,12 @@ def check_share(kind: DeploymentKind, percent: float) -> None:
     if percent == 100 and kind is not DeploymentKind.INTERLEAVING:
         raise InvalidInput(
             "With 100 % nobody is left to compare with: promote the version instead.",
+            field="traffic_percent",
+        )
+    if percent > MAX_PERCENT and kind is DeploymentKind.INTERLEAVING:
+        raise InvalidInput(
+            f"An interleaving test has at most {MAX_PERCENT:g} % of the traffic, not {percent:g}: "
+            "the rest shows whether the version fails more often.",
             field="traffic_percent",
         )
 

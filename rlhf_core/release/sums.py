@@ -14,8 +14,8 @@ class ArmSums:
     """One arm within one step of the share (a stratum).
 
     A user is a caller who is known; a request without one counts as a user of its own. Feedback
-    is good, neutral or bad, on answers of this arm in this step; `num_good` of it is good. The
-    last three are sums over users, n being a user's feedback here and y the good part of it:
+    is good or bad, on answers of this arm in this step; `num_good` of it is good. The last
+    three are sums over users, n being a user's feedback here and y the good part of it:
     n * n, y * y and n * y. They say how much one user's ratings are alike.
     """
 

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
 
 from rlhf_core.agreement import Interval
+from rlhf_core.errors import InvalidInput
 from rlhf_core.release.counts import Stratum
 from rlhf_core.release.judging import Verdict, verdict_from_json
 from rlhf_core.release.plans import CanaryPlan, plan_from_json
@@ -36,8 +37,9 @@ class DeploymentView:
     """A version on part of the traffic. `number` is the treatment's.
 
     `traffic_percent` is the treatment's share now, or at the end. `gates` are the rules' results as
-    they were when it began, `verdict` what the watch or the end last said. `ended_by` is None where
-    the watch ended it. `plan` is None in rows that no plan was made for.
+    they were when its share last grew, `verdict` what the watch or the end last said. `ended_by`
+    is None where the watch or the command line ended it. `plan` is None where none was made.
+    `is_damaged`: the plan or the verdict stored is none, and None here; it can be ended only.
     """
 
     id: uuid.UUID
@@ -63,6 +65,7 @@ class DeploymentView:
     started_at: datetime
     checked_at: datetime | None
     ended_at: datetime | None
+    is_damaged: bool = False
 
     @property
     def name(self) -> str:
@@ -74,6 +77,16 @@ class DeploymentView:
         """Whether it gets traffic now."""
         return self.state is DeploymentState.RUNNING
 
+    @property
+    def ended_by_itself(self) -> bool:
+        """Whether the watch ended it, without anybody being asked: its verdict is the reason."""
+        return (
+            self.ended_by is None
+            and self.verdict is not None
+            and self.verdict.kind.ends_by_itself
+            and self.verdict.sentence in (self.end_reason or "")
+        )
+
     def percent_at(self, moment: datetime) -> float | None:
         """The treatment's share at that moment; None where it did not run."""
         if moment < self.started_at or (self.ended_at is not None and moment >= self.ended_at):
@@ -84,12 +97,12 @@ class DeploymentView:
 
 @dataclass(frozen=True)
 class ArmView:
-    """What an arm did. Feedback is people's, on its answers; repeats are left out.
+    """What an arm did. Feedback is of those who asked, on its answers; repeats are left out.
 
     `num_users` are callers who are known, by their conversation where they are not, else each
-    request. `approval` is good of all feedback, clustered by user; `error_rate` is of requests.
+    request. `approval` is good of good and bad, clustered by user; `error_rate` is of requests.
     Latencies (ms) are of requests without an error. `num_choices`: orders of candidates of which
-    somebody said which one was used.
+    somebody said which one was used. `num_by_experts`: good or bad by others, which is not judged.
     """
 
     arm: Arm
@@ -109,6 +122,7 @@ class ArmView:
     mean_rating: float | None = None
     approval: Interval | None = None
     num_choices: int = 0
+    num_by_experts: int = 0
 
 
 @dataclass(frozen=True)
@@ -169,11 +183,16 @@ def _view(
     created_by: str | None,
     ended_by: str | None,
 ) -> DeploymentView:
-    kept = row.plan or {}
-    steps = tuple(
-        Step(**{**step, "since": datetime.fromisoformat(step["since"])})
-        for step in kept.get(STEPS, ())
-    )
+    kept = row.plan if isinstance(row.plan, dict) else {}
+    plan, verdict = None, None
+    steps: tuple[Step, ...] = ()
+    try:
+        plan = plan_from_json(kept[PLAN]) if PLAN in kept else None
+        steps = _read_steps(kept.get(STEPS, ()))
+        verdict = None if row.verdict is None else verdict_from_json(row.verdict)
+        is_damaged = row.plan is not None and not isinstance(row.plan, dict)
+    except InvalidInput:  # it must still be listed, and can be ended
+        is_damaged = True
     return DeploymentView(
         id=row.id,
         model_name=model_name,
@@ -187,10 +206,10 @@ def _view(
         revision=row.revision,
         control_prompt=row.control_prompt,
         treatment_prompt=row.treatment_prompt,
-        plan=plan_from_json(kept[PLAN]) if PLAN in kept else None,
+        plan=plan,
         steps=steps,
         gates=kept.get(GATES),
-        verdict=None if row.verdict is None else verdict_from_json(row.verdict),
+        verdict=verdict,
         reason=row.reason,
         end_reason=row.end_reason,
         created_by=created_by,
@@ -198,7 +217,17 @@ def _view(
         started_at=row.started_at,
         checked_at=row.checked_at,
         ended_at=row.ended_at,
+        is_damaged=is_damaged,
     )
+
+
+def _read_steps(kept: Any) -> tuple[Step, ...]:
+    try:
+        return tuple(
+            Step(**{**step, "since": datetime.fromisoformat(step["since"])}) for step in kept
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInput("The deployment's steps are damaged: stop it.") from error
 
 
 PLAN = "canary"

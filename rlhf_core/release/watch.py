@@ -5,6 +5,7 @@ Every worker does; who claims the look writes what came of it.
 
 import logging
 import uuid
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -22,23 +23,27 @@ from rlhf_core.release.views import DeploymentView, load_deployments
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Deployment
 from rlhf_core.store.upsert import changed_rows
-from rlhf_core.vocabulary import DeploymentKind, DeploymentState
+from rlhf_core.vocabulary import DeploymentState
 
 EACH_LOOK = timedelta(seconds=1.5)
 """Two workers that come by at the same time look once."""
+MAX_BLOCKED = timedelta(minutes=10)
+"""So long a wrong sample ratio may last: meanwhile no rating counts, so harm is not seen."""
+BLOCKED_SINCE = "blocked_since"
+"""Since when (seconds, UTC) the sample ratio is wrong, among the numbers of the verdict."""
 
 logger = logging.getLogger(__name__)
 
 
 def check_running(store: Store) -> list[DeploymentView]:
-    """Judge each running deployment and keep the verdict; return those that were rolled back.
+    """Judge each running deployment and keep the verdict; return those that were ended.
 
     While none runs this is one query over an index.
     """
     with store.reading() as db:
         running = Deployment.state == DeploymentState.RUNNING
         ids = db.scalars(sa.select(Deployment.id).where(running)).all()
-    rolled_back = []
+    gone = []
     for deployment_id in ids:
         try:
             ended = _check(store, deployment_id)
@@ -46,18 +51,10 @@ def check_running(store: Store) -> list[DeploymentView]:
             logger.warning("The deployment %s could not be judged: %s", deployment_id, error)
             continue
         if ended is not None:
-            logger.warning("%s was rolled back: %s", ended.name, ended.end_reason)
-            rolled_back.append(ended)
-    return rolled_back
-
-
-def is_harm(kind: DeploymentKind, verdict: Verdict) -> bool:
-    """Whether the version leaves without anybody being asked.
-
-    An order that people use less is one: the choices are all that tells of a reranker's quality.
-    """
-    is_worse_order = kind is DeploymentKind.INTERLEAVING and verdict.kind is VerdictKind.WORSE
-    return verdict.kind.is_roll_back or is_worse_order
+            how = ended.state.value.replace("_", " ")
+            logger.warning("%s was %s: %s", ended.name, how, ended.end_reason)
+            gone.append(ended)
+    return gone
 
 
 def _check(store: Store, deployment_id: uuid.UUID) -> DeploymentView | None:
@@ -70,9 +67,12 @@ def _check(store: Store, deployment_id: uuid.UUID) -> DeploymentView | None:
         verdict = judge_now(db, deployment, *read_strata(db, deployment.id))
     if verdict is None or not deployment.is_running:
         return None
-    if is_harm(deployment.kind, verdict):
+    is_lasting = False
+    if verdict.kind is VerdictKind.BLOCKED_SAMPLE_RATIO:
+        verdict, is_lasting = _time_block(deployment.verdict, verdict, claimed_at)
+    if verdict.kind.is_roll_back or is_lasting:
         try:
-            return _roll_back(store, deployment, verdict)
+            return _end(store, deployment, verdict)
         except Conflict:  # somebody decided or changed the share meanwhile: look again
             return None
     if verdict != deployment.verdict:
@@ -94,14 +94,29 @@ def _claim(store: Store, deployment_id: uuid.UUID, now: datetime) -> bool:
         return changed_rows(claimed) == 1
 
 
-def _roll_back(store: Store, deployment: DeploymentView, verdict: Verdict) -> DeploymentView:
+def _time_block(before: Verdict | None, now: Verdict, at: datetime) -> tuple[Verdict, bool]:
+    """The verdict with the moment since when it is blocked, and whether that lasts too long."""
+    since = None
+    if before is not None and before.kind is VerdictKind.BLOCKED_SAMPLE_RATIO:
+        since = before.numbers.get(BLOCKED_SINCE)
+    since = at.timestamp() if since is None else since
+    is_lasting = at.timestamp() - since >= MAX_BLOCKED.total_seconds()
+    return replace(now, numbers={**now.numbers, BLOCKED_SINCE: since}), is_lasting
+
+
+def _end(store: Store, deployment: DeploymentView, verdict: Verdict) -> DeploymentView:
+    state, reason = DeploymentState.ROLLED_BACK, verdict.sentence
+    if not verdict.kind.is_roll_back:
+        state = DeploymentState.STOPPED
+        minutes = MAX_BLOCKED.total_seconds() / 60
+        reason = f"For {minutes:g} minutes nobody could judge it. {reason}"
     with store.writing() as db:
         return end_deployment(
             db,
             deployment.id,
             actor=SYSTEM,
-            state=DeploymentState.ROLLED_BACK,
-            reason=verdict.sentence[:MAX_REASON_CHARS],
+            state=state,
+            reason=reason[:MAX_REASON_CHARS],
             expected_revision=deployment.revision,
             verdict=verdict,
         )

@@ -22,6 +22,7 @@ from rlhf_core.serving.chat_client import NotAnswered
 from rlhf_core.serving.loader import LoadedModel
 from rlhf_core.serving.policies import PROMOTED, LoadedPolicy, PolicyShelf
 from rlhf_core.serving.traffic import Choice
+from rlhf_core.vocabulary import Arm
 
 LOGGER = logging.getLogger(__name__)
 MAX_AT_ONCE = 4
@@ -88,7 +89,10 @@ class ChatService:
             problem = self._shelf.traffic.production.problem or "No policy is loaded."
             raise NotAnswered(problem, served)
         try:
-            answers = await to_thread.run_sync(_prepare, choice, body, limiter=self._places)
+            control = self._find_control(choice)
+            answers = await to_thread.run_sync(
+                _prepare, choice, body, control, limiter=self._places
+            )
             if choice.route is not None and choice.route.system_prompt is not None:
                 served["system_prompt"] = choice.route.system_prompt
             lines = (self._answer_once if body.best_of == 1 else self._answer_best)(
@@ -102,6 +106,11 @@ class ChatService:
     def _choose(self, body: ChatBody) -> Choice[LoadedPolicy]:
         has_system = any(message.role == "system" for message in body.messages)
         return self._shelf.choose(body.model, key=body.key, has_system=has_system)
+
+    def _find_control(self, choice: Choice[LoadedPolicy]) -> LoadedPolicy | None:
+        """What answers the others, for a request that the treatment of a deployment gets."""
+        is_treated = choice.route is not None and choice.route.arm is Arm.TREATMENT
+        return self._shelf.traffic.find_control() if is_treated else None
 
     async def _answer_once(
         self,
@@ -192,32 +201,37 @@ def _refuse_long(body: ChatBody) -> None:
         )
 
 
-def _prepare(choice: Choice[LoadedPolicy], body: ChatBody) -> Sequence[Answering]:
+def _prepare(
+    choice: Choice[LoadedPolicy], body: ChatBody, control: LoadedPolicy | None
+) -> Sequence[Answering]:
     """As many answers as are wanted, the test's system prompt before the messages if there is one.
 
-    Raises InvalidInput for messages that cannot be answered, Unavailable where that is the prompt's
-    fault.
+    Raises InvalidInput for messages that cannot be answered, Unavailable where that is the fault of
+    the prompt, or of a treatment that refuses what its `control` answers.
     """
-    assert choice.model is not None  # noqa: S101 - asked before
+    model = choice.model
+    assert model is not None  # noqa: S101 - asked before
     messages: list[tuple[str, str]] = [(one.role, one.content) for one in body.messages]
     first = secrets.randbits(62) if body.seed is None else body.seed
     seeds = [first + number for number in range(body.best_of)]
     prompt = None if choice.route is None else choice.route.system_prompt
 
-    def prepare(messages: list[tuple[str, str]]) -> Sequence[Answering]:
-        assert choice.model is not None  # noqa: S101
+    def prepare(model: LoadedPolicy, messages: list[tuple[str, str]]) -> Sequence[Answering]:
         question = Question(
             messages, body.max_tokens, body.temperature, body.top_p, body.stop, body.seed
         )
-        return choice.model.source.prepare(question, seeds)
+        return model.source.prepare(question, seeds)
 
-    if prompt is None:
-        return prepare(messages)
     try:
-        return prepare([("system", prompt), *messages])
+        return prepare(model, messages if prompt is None else [("system", prompt), *messages])
     except InvalidInput as error:
-        prepare(messages)  # refused without the prompt too: then the messages are to blame
-        raise Unavailable(f"With the system prompt of the test: {error}") from error
+        if prompt is None and control is None:
+            raise
+        prepare(control or model, messages)  # refused here too: then the messages are to blame
+        cause = (
+            f"{model.name} refuses it" if prompt is None else "With the system prompt of the test"
+        )
+        raise Unavailable(f"{cause}: {error}") from error
 
 
 def _settle(end: "asyncio.Future[Exception | None]") -> Put:

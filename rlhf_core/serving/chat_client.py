@@ -75,6 +75,8 @@ def _translated() -> Iterator[None]:
         yield
     except httpx.ConnectError as error:
         raise Unavailable("The inference process does not run.") from error
+    except httpx.ConnectTimeout as error:
+        raise Unavailable("The inference process takes no connection; try again.") from error
     except httpx.TimeoutException as error:
         raise Unavailable(f"The policy took longer than {PIECE_TIMEOUT_S:g} s.") from error
     except httpx.HTTPError as error:

@@ -15,8 +15,9 @@ import httpx
 from rlhf_core.config import get_settings
 from rlhf_core.encoder.model import clean_text
 from rlhf_core.errors import InvalidInput, Unavailable
+from rlhf_core.registry.service import REWARD_MODEL
 from rlhf_core.serving.logbook import Logbook
-from rlhf_core.serving.ranking import Ranking, Scores, keep_order
+from rlhf_core.serving.ranking import Ranking, Scores, keep_order, name_key
 
 SECRET_HEADER = "x-rlhf-inference"  # noqa: S105 - the header's name
 CONNECT_TIMEOUT_S = 0.5
@@ -58,6 +59,14 @@ class InferenceHealth:
 
 class NotRunning(Unavailable):
     """Nothing listens on the inference port."""
+
+
+class BrokeOff(Unavailable):
+    """The process was asked, and went away before it answered."""
+
+
+class Ended(NotRunning, BrokeOff):
+    """The same, and it has not come back."""
 
 
 class InferenceClient:
@@ -104,11 +113,17 @@ class InferenceClient:
             )
         except Unavailable as error:
             fallback = keep_order(len(candidates), str(error), top_k=top_k)
+            is_crash = isinstance(error, BrokeOff)
         if self._logbook is not None:
+            # The process took what it knew along: a version that ends it is to blame all the same.
+            key = name_key(user, served_id)
+            route = self._logbook.find_route(REWARD_MODEL, key) if is_crash else None
             self._logbook.note(
                 "rerank",
                 num_candidates=len(candidates),
                 latency_ms=(time.perf_counter() - started) * 1000,
+                version_id=None if route is None else route.version_id,
+                route=route,
                 user_pseudonym=user,
                 is_fallback=True,
                 is_error=True,
@@ -204,19 +219,25 @@ class InferenceClient:
         """The JSON answer. Raises Unavailable after about `timeout_s` (default: the client's)."""
         timeout_s = timeout_s or self.timeout_s
         deadline = time.monotonic() + timeout_s
+        is_asked = False
         try:
             try:
                 status, content = self._exchange(method, path, body, deadline)
             except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
                 # The process was started anew and this was a connection to the old one.
+                is_asked = True
                 status, content = self._exchange(method, path, body, deadline)
             answer = json.loads(content)
         except httpx.ConnectError as error:
+            if is_asked:
+                raise Ended("The inference process broke off.") from error
             raise NotRunning("The inference process does not run.") from error
         except httpx.TimeoutException as error:
             raise Unavailable(f"The model took longer than {timeout_s:g} s.") from error
-        except (httpx.HTTPError, ValueError) as error:
-            raise Unavailable(f"The inference process broke off: {error}.") from error
+        except ValueError as error:
+            raise Unavailable(NONSENSE) from error
+        except httpx.HTTPError as error:
+            raise BrokeOff(f"The inference process broke off: {error}.") from error
         if not isinstance(answer, dict):
             raise Unavailable(NONSENSE)
         if status == httpx.codes.UNPROCESSABLE_ENTITY:

@@ -233,6 +233,8 @@ def run_inference(
             server.run(sockets=[listener])
     finally:
         ended.set()
+        for traffic in (rewards, shelf.traffic):
+            traffic.forget_attempt()
         logbook.close()
         for follower in followers:
             follower.join(timeout=GRACE_S)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from rlhf_core.clock import new_id, utcnow
 from rlhf_core.errors import Unavailable
-from rlhf_core.release.assignment import Route
+from rlhf_core.release.assignment import Route, assign, read_running
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import ServedLogEntry
 from rlhf_core.store.upsert import dialect_insert
@@ -78,6 +78,15 @@ class Logbook:
             self._waiting.put_nowait(row)
         except queue.Full:
             self.num_dropped += 1
+
+    def find_route(self, model_name: str, key: str | None) -> Route | None:
+        """Where a request went whose answer broke off, as far as that can be said afterwards."""
+        try:
+            with self._store.reading() as db:
+                running = read_running(db, model_name)
+        except (Unavailable, sa.exc.SQLAlchemyError):
+            return None
+        return assign(running, key) if running is None or key is not None else None
 
     def close(self) -> None:
         """Write what waits and end the thread."""

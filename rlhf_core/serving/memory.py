@@ -64,7 +64,12 @@ class VersionMemory(Generic[Model]):
         with self._lock:
             return list(self._kept)
 
-    def _forget_surplus(self, newest: uuid.UUID) -> None:
+    def forget_surplus(self) -> None:
+        """Let go what is too much, once something is no longer pinned."""
+        with self._lock:
+            self._forget_surplus()
+
+    def _forget_surplus(self, newest: uuid.UUID | None = None) -> None:
         pinned = {newest, *self._pinned()}
         for version_id in list(self._kept):
             if len(self._kept) <= self._capacity:

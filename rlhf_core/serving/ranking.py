@@ -47,6 +47,11 @@ def rank_scores(scores: Sequence[float | None], top_k: int | None = None) -> tup
     return tuple(sorted(range(len(scores)), key=place)[:top_k])
 
 
+def name_key(user: str | None, served_id: uuid.UUID | None) -> str | None:
+    """What divides the requests among the sides of a deployment: the user, else each its own."""
+    return user or (None if served_id is None else str(served_id))
+
+
 def keep_order(num_candidates: int, reason: str, *, top_k: int | None = None) -> Ranking:
     """The fallback: the original order, flagged."""
     return Ranking(

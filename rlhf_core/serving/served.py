@@ -94,7 +94,7 @@ def choose_candidate(
 
     Raises:
         NotFound: no order was served under this id.
-        InvalidInput: it had fewer candidates.
+        InvalidInput: it had fewer candidates, or that one was not shown.
     """
     require(actor, Permission.SCORE)
     served = _get(db, served_id)
@@ -103,6 +103,13 @@ def choose_candidate(
     if not 0 <= index < (served.num_candidates or 0):
         raise InvalidInput(
             f"index is {index}, but {served.num_candidates} candidates were sent: the first is 0.",
+            field="index",
+        )
+    shown = (served.details or {}).get("order")
+    if shown is not None and index not in shown:
+        raise InvalidInput(
+            f"index is {index}, but only the candidates {shown} were in the order's top "
+            f"{len(shown)}: choose one of them.",
             field="index",
         )
     db.execute(
@@ -131,5 +138,6 @@ def _find(db: Session, served_id: uuid.UUID) -> Any:
             ServedLogEntry.model_version_id,
             ServedLogEntry.interaction_id,
             ServedLogEntry.num_candidates,
+            ServedLogEntry.details,
         ).where(ServedLogEntry.id == served_id)
     ).one_or_none()

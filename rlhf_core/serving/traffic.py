@@ -1,7 +1,7 @@
 """Which version answers a request: what serves, or a side of the deployment that runs.
 
-Both sides are in memory, warm, before any request is divided; where one cannot be loaded all goes
-to what serves, and `problem` says so.
+Both sides are in memory, warm, before any request is divided; where one cannot be loaded, ended the
+process, or is watched by no worker, all goes to what serves, and `problem` says so.
 """
 
 import logging
@@ -11,9 +11,11 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from rlhf_core.accounts.permissions import SYSTEM
+from rlhf_core.config import get_settings
 from rlhf_core.errors import RlhfError, Unavailable
 from rlhf_core.registry.service import find_production, get_version
 from rlhf_core.registry.views import ModelVersionView
@@ -32,6 +34,15 @@ from rlhf_core.vocabulary import Arm, DeploymentKind
 LOGGER = logging.getLogger(__name__)
 BLIND_AFTER_S = 30.0
 """So long without the database nobody can see what a canary does: then it gets no traffic."""
+UNSEEN = "No canary gets traffic: the database does not answer."
+UNWATCHED = (
+    "The canary gets no traffic: no worker watches it, which would take it back if it did harm. "
+    "Start one (`python -m rlhf_core worker`)."
+)
+FATAL = (
+    "The canary gets no traffic: the process broke off while it was being loaded. End the "
+    "deployment; where it was no fault of the version's, start another."
+)
 
 Model = TypeVar("Model", bound=Loaded)
 
@@ -91,7 +102,7 @@ class Traffic(Generic[Model]):
         A request with a system message of its own (`has_system`) takes no part in a test of them.
         """
         split = self._split
-        if split is None or (has_system and split.tests_prompts):
+        if split is None or self._is_blind or (has_system and split.tests_prompts):
             return Choice(PRODUCTION_ROUTE, self.production.current)
         route = assign(split.running, key)
         if route.arm is not Arm.TREATMENT:
@@ -101,26 +112,46 @@ class Traffic(Generic[Model]):
             return Choice(route, split.treatment, control)
         return Choice(route, split.treatment)
 
+    def find_control(self) -> Model | None:
+        """What answers those who do not get the treatment."""
+        split = self._split
+        return (split and split.control) or self.production.current
+
     def refresh_deployment(self) -> None:
         """Look which deployment runs, and load its versions if they are others. Never raises."""
         with self._lock:
             try:
                 self._follow()
             except Exception as error:  # noqa: BLE001 - no trouble of the database ends serving
-                if time.monotonic() > self._seen_at + BLIND_AFTER_S:
+                if self._is_blind:
                     self._split = None
                     self.problem = f"No canary gets traffic: {say(error)}"
 
     def describe(self) -> dict[str, Any]:
         """The deployment that gets traffic now, what is wrong, and what is in memory."""
-        split = self._split
+        split = None if self._is_blind else self._split
+        is_hidden = split is None and self._split is not None
         return {
             "deployment_id": None if split is None else str(split.running.id),
             "canary": None if split is None else split.treatment.name,
             "traffic_percent": None if split is None else split.running.traffic_percent,
-            "problem": self.problem,
+            "problem": UNSEEN if is_hidden else self.problem,
             "in_memory": [str(version_id) for version_id in self.memory.list_ids()],
         }
+
+    def forget_attempt(self) -> None:
+        """The process ends in order: what is being loaded is not to blame."""
+        self._marker.unlink(missing_ok=True)
+
+    @property
+    def _is_blind(self) -> bool:
+        """Whether the database was not read for long: it fails, or it hangs."""
+        return time.monotonic() > self._seen_at + BLIND_AFTER_S
+
+    @property
+    def _marker(self) -> Path:
+        """Names the deployment being taken up, and outlives a process that this ends."""
+        return get_settings().data_dir / f"taking-up-{self._model_name}"
 
     def _follow(self) -> None:
         split = self._split
@@ -137,6 +168,11 @@ class Traffic(Generic[Model]):
             self.production.refresh()  # nobody goes back to the version before in between
         if running is None:
             self._split, self._failed, self.problem = None, None, None
+            if split is not None:
+                self.memory.forget_surplus()
+            return
+        if not running.is_watched:
+            self._split, self.problem = None, UNWATCHED
             return
         if split is not None and split.running.id == running.id:
             self._split = replace(split, running=running)
@@ -146,7 +182,13 @@ class Traffic(Generic[Model]):
             self._take_up(running)
 
     def _take_up(self, running: RunningDeployment) -> None:
+        marker = self._marker
+        if marker.is_file() and marker.read_text() == str(running.id):
+            self.problem = FATAL
+            return
         try:
+            marker.parent.mkdir(parents=True, exist_ok=True)
+            marker.write_text(str(running.id))
             treatment = self._load(running.version_id)
             baseline = running.baseline_version_id
             control = None if baseline is None else self._load(baseline)
@@ -155,6 +197,9 @@ class Traffic(Generic[Model]):
             self.problem = f"The canary gets no traffic: {say(error)} All goes to what serves."
             LOGGER.error(self.problem)
             return
+        finally:
+            marker.unlink(missing_ok=True)
+            self._seen_at = time.monotonic()  # loading takes its time: that is no hanging database
         self._failed, self.problem = None, None
         self._split = Split(running, treatment, control)
         LOGGER.info("%s takes part of the traffic", treatment.name)

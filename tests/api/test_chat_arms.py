@@ -10,8 +10,10 @@ import sqlalchemy as sa
 from starlette.testclient import TestClient
 
 from rlhf_core.accounts.permissions import SYSTEM
+from rlhf_core.api.routes import chat
 from rlhf_core.clock import utcnow
 from rlhf_core.config import get_settings
+from rlhf_core.errors import Unavailable
 from rlhf_core.privacy.pseudonyms import make_pseudonym
 from rlhf_core.registry.service import REWARD_MODEL, get_version_by_number
 from rlhf_core.serving.loader import load_version
@@ -145,6 +147,34 @@ def test_a_prompt_that_leaves_no_room_is_the_tests_error_and_no_callers(
     assert row.model_version_id is not None
 
 
+def test_what_only_the_treatment_refuses_is_its_error_and_what_both_refuse_the_callers(
+    store: Store, shelf: PolicyShelf, ask: Ask, tmp_path: Path
+) -> None:
+    with store.writing() as db:
+        folder = make_policy(tmp_path / "small", seed=9, max_position_embeddings=8)
+        small = register_policy(db, folder)
+        first = get_version_by_number(db, "assistant", 1, actor=SYSTEM)
+        run_deployment(db, small, first, percent=100.0)
+    shelf.traffic.refresh_deployment()
+    refusal = ask(status=503, messages=[{"role": "user", "content": "a " * 9}])
+    assert "assistant v3 refuses it" in refusal["error"]["message"]
+    ask(status=400, messages=[{"role": "user", "content": "a " * 99}])
+    [row] = logged(store)
+    assert (row.arm, row.is_error, row.model_version_id) == ("treatment", True, small.id)
+
+
+def test_trouble_of_the_database_is_no_error_of_the_version(
+    store: Store, shelf: PolicyShelf, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise Unavailable("The database does not answer (test); try again.")
+
+    start(store, shelf, percent=100.0)
+    monkeypatch.setattr(chat, "begin_answer", fail)
+    ask(status=503)
+    assert [row.is_error for row in logged(store)] == [False]
+
+
 def test_an_answer_that_breaks_off_is_an_error_of_its_version(
     store: Store, shelf: PolicyShelf, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,12 +219,14 @@ def test_an_answer_that_the_caller_stores_itself_is_credited_to_its_version(
     with store.reading() as db:
         [interaction] = db.scalars(sa.select(Interaction)).all()
     assert interaction.model_version_id == row.model_version_id
-    kept = client.post(
+    again = client.post("/api/v1/interactions", json=draft, headers=writer_headers)
+    assert (again.status_code, again.json()["id"]) == (200, stored.json()["id"])
+    other = client.post(
         "/api/v1/interactions",
-        json={**draft, "served_id": ask()["id"]},
+        json={**draft, "served_id": ask(store=False)["id"]},
         headers=writer_headers,
     )
-    assert kept.status_code == 200, "the interaction is there, and stays with the first answer"
+    assert other.status_code == 201, "somebody else got the same words in another answer"
 
 
 def test_a_deleted_version_does_not_answer_though_it_is_in_memory(

@@ -5,6 +5,7 @@ The README's integration is run exactly as it is printed, in Flask and in FastAP
 
 import json
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -153,6 +154,39 @@ def test_no_server_is_said_after_the_last_try_and_a_rerank_goes_on_without(
     assert (ranked.order, ranked.scores, ranked.id) == ((0, 1), (None, None), None)
     assert ranked.is_fallback
     assert "No answer" in (ranked.reason or "")
+
+
+class Slow(BaseHTTPRequestHandler):
+    """Streams an answer whose first piece takes its time; of all else it has too much to do."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        is_chat = self.path.endswith("/chat/completions")
+        self.send_response(200 if is_chat else 429)
+        self.end_headers()
+        if is_chat:
+            time.sleep(0.3)
+            for piece in ("Good", " day."):
+                choices = [{"delta": {"content": piece}}]
+                said = {"id": "chatcmpl-1", "model": "assistant v1", "choices": choices}
+                self.wfile.write(f"data: {json.dumps(said)}\n\n".encode())
+            self.wfile.write(b"data: [DONE]\n\n")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_stream_waits_for_its_first_piece_and_a_busy_server_leaves_the_order() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as slow:
+        threading.Thread(target=slow.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{slow.server_port}"
+        with Client(url, "t", timeout_s=0.1, retries=0) as client:
+            replies = list(client.stream_chat("hello"))
+            ranked = client.rerank("q", ["a", "b"])
+        slow.shutdown()
+    assert [reply.text for reply in replies] == ["Good", "Good day."]
+    assert (replies[0].message_id, replies[0].version) == ("chatcmpl-1", "assistant v1")
+    assert (ranked.order, ranked.is_fallback) == ((0, 1), True)
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from starlette.testclient import TestClient
 
-from rlhf_core.accounts.permissions import Permission
+from rlhf_core.accounts.permissions import SYSTEM, Permission
+from rlhf_core.gates.vetoes import set_veto
 from rlhf_core.store.engine import Store
 from tests.core.gates.world import examine
 from tests.core.registry.world import make_version
@@ -19,6 +20,8 @@ MODELS = "/api/v1/models"
 def test_gates_promotion_and_roll_back(store: Store, client: TestClient, bearer: Bearer) -> None:
     with store.writing() as db:
         versions = [make_version(db) for _ in range(3)]
+        for version in versions[:2]:
+            examine(db, version)
         examine(db, versions[2], num_rows=3)
     reader = bearer(Permission.READ_MODELS)
     mover = bearer(Permission.PROMOTE_MODELS, Permission.READ_MODELS)
@@ -51,9 +54,13 @@ def test_gates_promotion_and_roll_back(store: Store, client: TestClient, bearer:
     done = client.post(f"{MODELS}/reward/3/promote", headers=chief, json=over)
     assert done.json()["number"] == 3
 
-    back = client.post(
-        f"{MODELS}/reward/rollback", headers=mover, json={"reason": "harm", "number": 1}
-    )
+    with store.writing() as db:
+        set_veto(db, versions[0].id, actor=SYSTEM, reason="It invents laws.")
+    way = f"{MODELS}/reward/rollback"
+    refused = client.post(way, headers=mover, json={"reason": "harm", "number": 1})
+    assert (refused.status_code, refused.json()["error"]["type"]) == (409, "GatesFailed")
+    assert client.post(way, headers=mover, json={"number": 1, **over}).status_code == 403
+    back = client.post(way, headers=chief, json={"number": 1, **over})
     assert back.json() == {"model_name": "reward", "number": 1, "revision": 4}
 
 

@@ -14,6 +14,7 @@ from rlhf_core.release.service import list_deployments
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Job
 from rlhf_core.vocabulary import Arm, JobKind, JobState, Resource
+from tests.core.gates.world import examine
 from tests.core.registry.world import make_version
 from tests.core.release.live_world import make_pair, serve, start
 from tests.databases import only_sqlite
@@ -45,7 +46,7 @@ def test_version_goes_from_a_small_share_to_all_of_the_traffic(
     store: Store, call: Callable[..., dict[str, Any]]
 ) -> None:
     with store.writing() as db:
-        make_pair(db)
+        _, version = make_pair(db)
     before = utcnow().isoformat()
     planned = call("releases/plan", {"traffic_percent": 5})
     assert planned["status"] == 200
@@ -66,6 +67,12 @@ def test_version_goes_from_a_small_share_to_all_of_the_traffic(
 
     wider = call(f"{path}/traffic", {"percent": 25, "reason": "no harm", "expected_revision": 0})
     assert (wider["status"], wider["revision"], len(wider["steps"])) == (200, 1, 2)
+    most = {"percent": 75, "reason": "no harm", "expected_revision": 1}
+    refused = call(f"{path}/traffic", most)
+    assert (refused["status"], refused["error"]["type"]) == (409, "GatesFailed")
+    assert call(f"{path}/traffic", most | {"override_reason": "I may"})["status"] == 403
+    with store.writing() as db:
+        examine(db, version)
     stale = call(f"{path}/promote", {"reason": "good", "expected_revision": 0})
     assert (stale["status"], stale["error"]["type"]) == (409, "Conflict")
     during = utcnow().isoformat()

@@ -144,5 +144,7 @@ def test_a_server_that_does_not_answer_is_not_registered(store: Store) -> None:
     assert isinstance(done.exception, RlhfError)
     assert str(done.exception) == "m: its server cannot be reached; try again."
     assert CliRunner().invoke(main, [*arguments, "--untested"]).exit_code == 0
+    as_judge = CliRunner().invoke(main, [*arguments, "--untested", "--name", REWARD_MODEL])
+    assert "is the name of a reward model" in str(as_judge.exception)
     with store.reading() as db:
         assert db.scalars(sa.select(ModelVersion.kind)).all() == [ModelKind.POLICY_REMOTE]

@@ -86,9 +86,11 @@ def finish_run(page: Page, link: str) -> None:
     idle(page)
 
 
-def confirm_promotion(page: Page, name: str, reason: str) -> None:
-    """In the dialog: why, and the version's name."""
+def confirm_promotion(page: Page, name: str, reason: str, override: str | None = None) -> None:
+    """In the dialog: why, why the rules are passed over, and the version's name."""
     page.locator(".st-key-promote_reason textarea").fill(reason)
+    if override is not None:
+        page.locator(".st-key-promote_override textarea").fill(override)
     page.locator(".st-key-promote_typed input").fill(name)
     expect(page.locator(".st-key-promote_confirm button")).to_be_enabled()
     picture(page, "promote")

@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from rlhf_core import artifacts
-from rlhf_core.artifacts import ArtifactInfo, open_artifact, read_manifest, write_artifact
+from rlhf_core.artifacts import (
+    ArtifactInfo,
+    open_artifact,
+    open_lately,
+    read_manifest,
+    write_artifact,
+)
 from rlhf_core.errors import Conflict, InvalidInput, Unavailable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +53,39 @@ def test_one_flipped_bit_is_refused(written: ArtifactInfo, place: int) -> None:
     file.write_bytes(content)
     with pytest.raises(InvalidInput, match=r"below/weights\.bin"):
         open_artifact(written.path, written.manifest_sha256)
+
+
+def test_what_was_verified_lately_is_read_again_only_once_it_was_touched(
+    written: ArtifactInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = []
+
+    def count(path: Path, manifest_sha256: str) -> Path:
+        readings.append(path)
+        return open_artifact(path, manifest_sha256)
+
+    monkeypatch.setattr(artifacts, "open_artifact", count)
+    for _ in range(3):
+        assert open_lately(written.path, written.manifest_sha256) == written.path
+    assert len(readings) == 1
+    file = written.path / "head.json"
+    before = file.stat()
+    file.write_text('{"a": 2}')  # as long as before, and its time put back
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(InvalidInput, match=r"head\.json"):
+        open_lately(written.path, written.manifest_sha256)
+    file.write_text('{"a": 1}')
+    open_lately(written.path, written.manifest_sha256)
+    assert len(readings) == 3
+    monkeypatch.setattr(artifacts, "LATELY_S", 0.0)
+    open_lately(written.path, written.manifest_sha256)
+    assert len(readings) == 4
+    (written.path / "more.bin").write_text("x")
+    with pytest.raises(InvalidInput, match="does not belong"):
+        open_lately(written.path, written.manifest_sha256)
+    (written.path / "more.bin").unlink()
+    with pytest.raises(InvalidInput, match="not the manifest"):
+        open_lately(written.path, "0" * 64)
 
 
 def test_truncated_file_is_refused(written: ArtifactInfo) -> None:

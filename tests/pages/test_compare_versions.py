@@ -15,7 +15,7 @@ from rlhf_core.jobs.service import list_jobs
 from rlhf_core.queues.service import list_queues
 from rlhf_core.registry.comparisons import ComparisonView, read_rows, record_comparison
 from rlhf_core.store.engine import Store
-from rlhf_core.vocabulary import JobKind, QueueSubject, Role
+from rlhf_core.vocabulary import DatasetPurpose, JobKind, ModelKind, QueueSubject, Role
 from tests.builders import make_actor, make_feedback, make_interaction
 from tests.core.jobs.test_evaluate import freeze
 from tests.core.registry.compared import add_rows, make_comparison
@@ -161,6 +161,37 @@ def test_a_link_names_the_versions_and_which_comes_first(
     assert chosen.value == [str(third.id), str(kept.version_ids[0])]
     chosen.set_value([str(third.id)]).run()
     assert "Choose two versions or more." in texts(app)
+
+
+def test_a_linked_comparison_of_another_model_opens_it(
+    store: Store, sign_in_as: SignIn, kept: ComparisonView
+) -> None:
+    sign_in_as(Role.ANALYST)
+    figures = {"purpose": "scores", "deciding": None, "versions": {}, "differences": {}}
+    with store.writing() as db:
+        versions = [make_version(db, model_name="a model") for _ in range(2)]
+        other = record_comparison(
+            db, actor=SYSTEM, versions=versions, dataset_version_id=None, job_id=None,
+            split="test", num_rows=7, artifact=None,
+            result={**figures, "baseline": str(versions[0].id)},
+        )  # fmt: skip
+    app = open_page()
+    assert "7 rows, test part of" in texts(app)
+    assert "60 rows of 60 prompts" in texts(open_page(comparison=str(kept.id)))
+    assert "7 rows, test part of" in texts(open_page(comparison=str(other.id)))
+    assert "7 rows, test part of" in texts(open_page(comparison="none"))
+
+
+def test_policies_are_offered_prompts_first(store: Store, sign_in_as: SignIn) -> None:
+    sign_in_as(Role.TRAINER)
+    with store.writing() as db:
+        for _ in range(2):
+            make_version(db, model_name="assistant", kind=ModelKind.POLICY)
+        make_feedback(db, make_interaction(db).id, actor=make_actor(db), rating=5)
+    freeze(store, "answers", DatasetParams())
+    freeze(store, "prompts", DatasetParams(purpose=DatasetPurpose.PROMPTS))
+    (rows,) = [one for one in open_page().selectbox if one.key == "compare_dataset"]
+    assert [option.split()[0] for option in rows.options] == ["prompts", "answers"]
 
 
 def test_trainer_starts_a_comparison_of_the_chosen_versions(

@@ -106,6 +106,15 @@ def test_audit_shows_what_was_kept_and_why(store: Store, sign_in_as: SignIn) -> 
     assert list(probe["Now"]) == [0.3, 0.5]
 
 
+def test_a_policy_of_another_server_is_not_examined_here(store: Store, sign_in_as: SignIn) -> None:
+    sign_in_as(Role.TRAINER)
+    with store.writing() as db:
+        version = make_version(db, model_name="assistant", kind=ModelKind.POLICY_REMOTE)
+    app = open_page(version)
+    assert [tab.label for tab in app.tabs][:2] == ["Gates", "Lineage"]
+    assert not {"evaluate_start", "score_stored"} & {button.key for button in app.button}
+
+
 def test_version_without_an_audit_says_so(store: Store, sign_in_as: SignIn) -> None:
     sign_in_as(Role.TRAINER)
     app = open_page(make_policy(store))

@@ -7,7 +7,7 @@ from streamlit.testing.v1 import AppTest
 
 from rlhf_core.accounts.permissions import SYSTEM, Actor
 from rlhf_core.config import SOURCE_ROOT
-from rlhf_core.gates.rules import set_rule
+from rlhf_core.gates.rules import list_rules, set_rule
 from rlhf_core.gates.vetoes import list_vetoes, set_veto
 from rlhf_core.registry.service import alias_history, promote_version
 from rlhf_core.registry.views import ModelVersionView
@@ -95,6 +95,40 @@ def test_any_version_that_served_is_one_click_from_serving_again(
     app.button(key="rollback_confirm").click().run(timeout=30)
     assert production(store) == 1
     assert column(app, "What")[0] == "Rolled back"
+
+
+def test_roll_back_to_a_vetoed_version_is_refused_in_the_dialog(
+    store: Store, sign_in_as: SignIn
+) -> None:
+    sign_in_as(Role.TRAINER)
+    with store.writing() as db:
+        versions = [make_version(db) for _ in range(2)]
+        for version in versions:
+            promote_version(db, version.id, actor=SYSTEM, reason="better")
+        set_veto(db, versions[0].id, actor=make_actor(db, Role.ANALYST, name="Ann"), reason="Rude.")
+    app = open_version(versions[1])
+    app.button(key="rollback").click().run(timeout=30)
+    assert "Vetoed by Ann: Rude." in texts(app)
+    assert app.button(key="rollback_confirm").disabled
+
+
+def test_form_of_a_rule_sends_only_what_was_changed(store: Store, sign_in_as: SignIn) -> None:
+    sign_in_as(Role.ADMIN)
+    with store.writing() as db:
+        make_version(db)
+    app = AppTest.from_file(SOURCE_ROOT / "app.py").run(timeout=30)
+    app.switch_page("pages/models/gates.py").run(timeout=30)
+    app.selectbox(key="rule_kind").set_value(GateKind.QUALITY).run(timeout=30)
+    with store.writing() as db:  # somebody else, meanwhile
+        set_rule(db, actor=SYSTEM, kind=GateKind.QUALITY, params={"min_auc": 0.7},
+                 is_required=False)  # fmt: skip
+    app.number_input(key="rule_min_win_rate_None_quality").set_value(0.6)
+    app.button(key="rule_save").click().run(timeout=30)
+    with store.reading() as db:
+        rule = next(one for one in list_rules(db, actor=SYSTEM) if one.kind is GateKind.QUALITY)
+    assert (rule.params["min_auc"], rule.params["min_win_rate"]) == (0.7, 0.6)
+    assert (rule.is_required, rule.spares_first) == (False, True)
+    assert app.number_input(key="rule_min_auc_None_quality1").value == 0.7
 
 
 def test_expert_vetoes_and_the_tab_says_so(store: Store, sign_in_as: SignIn) -> None:

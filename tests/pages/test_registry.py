@@ -14,6 +14,7 @@ from rlhf_core.registry import service
 from rlhf_core.registry.views import ModelVersionView
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import Role
+from tests.core.gates.world import examine
 from tests.core.registry.world import make_version
 from tests.core.serving.server import loaded_stub, serve
 from tests.core.serving.test_client import by_length, free_port
@@ -86,6 +87,8 @@ def test_versions_figures_and_states_are_listed(store: Store, sign_in_as: SignIn
 def test_promotion_asks_for_the_name_and_a_reason(store: Store, sign_in_as: SignIn) -> None:
     actor = sign_in_as(Role.TRAINER)
     versions = make_versions(store, 2, promoted=1)
+    with store.writing() as db:
+        examine(db, versions[1])
     app = open_page()
     app.query_params["version"] = str(versions[1].id)
     app.run(timeout=30)
@@ -113,6 +116,8 @@ def test_a_move_by_another_person_meanwhile_is_a_sentence_in_the_dialog(
 ) -> None:
     sign_in_as(Role.TRAINER)
     versions = make_versions(store, 3, promoted=1)
+    with store.writing() as db:
+        examine(db, versions[1])
     app = open_page()
     app.query_params["version"] = str(versions[1].id)
     app.run(timeout=30)

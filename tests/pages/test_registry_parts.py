@@ -38,6 +38,11 @@ def leads(app: AppTest, page: str, query: str) -> bool:
     return any(each.startswith(page) and query in each for each in links(app))
 
 
+def open_tab(app: AppTest, name: str) -> AppTest:
+    app.session_state["version_tabs_reward"] = name
+    return app.run(timeout=30)
+
+
 def test_lineage_leads_to_dataset_raters_and_rows(store: Store, sign_in_as: SignIn) -> None:
     sign_in_as(Role.TRAINER)
     version = add_version(store)
@@ -47,6 +52,8 @@ def test_lineage_leads_to_dataset_raters_and_rows(store: Store, sign_in_as: Sign
     app = open_page()
     app.query_params["version"] = str(version.id)
     app.run(timeout=30)
+    assert not leads(app, "datasets", "version="), "only the open tab is asked for"
+    open_tab(app, "Lineage")
     assert leads(app, "datasets", f"version={version.dataset_version_id}")
     assert leads(app, "registry", "version="), "the version that began from it"
     assert leads(app, "rows", "row_rater_id=")
@@ -77,7 +84,7 @@ def test_card_is_shown_and_nothing_in_it_is_a_link(store: Store, sign_in_as: Sig
             db, version.id, actor=SYSTEM,
             notes="www.evil.example http://evil.example/x :smile: ![x](http://evil.example/y.png)",
         )  # fmt: skip
-    app = open_page()
+    app = open_tab(open_page(), "Card")
     (card,) = [each.value for each in app.markdown if each.value.startswith("# reward v1")]
     assert "## Training data" in card
     assert not re.search(r"www\.|https?://|:smile:|(?<!\\)!\[", card)

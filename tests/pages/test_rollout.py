@@ -6,18 +6,20 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from streamlit.testing.v1 import AppTest
 
 from rlhf_core.accounts.permissions import SYSTEM, Actor
 from rlhf_core.clock import utcnow
 from rlhf_core.config import SOURCE_ROOT as ROOT
 from rlhf_core.registry import service as registry
-from rlhf_core.release.service import list_deployments, set_traffic
+from rlhf_core.release.service import end_deployment, list_deployments, set_traffic
 from rlhf_core.release.views import DeploymentView
 from rlhf_core.release.watch import check_running
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Deployment
 from rlhf_core.vocabulary import Arm, DeploymentKind, DeploymentState, Role
+from tests.core.gates.world import examine
 from tests.core.registry.world import make_version
 from tests.core.release.live_world import make_pair, make_plan, policy_pair, serve, start, start_new
 
@@ -160,8 +162,13 @@ def test_promotion_goes_through_the_rules_and_ends_the_deployment(
     store: Store, sign_in_as: SignIn
 ) -> None:
     sign_in_as(Role.TRAINER)
-    start_new(store, traffic_percent=25.0)
+    deployment = start_new(store, traffic_percent=25.0)
     app = open_page()
+    app.button(key="rollout_promote").click().run()
+    assert app.button(key="promote_confirm").disabled
+    assert "ask an admin to pass over them" in texts(app)
+    with store.writing() as db:
+        examine(db, registry.get_version(db, deployment.version_id, actor=SYSTEM))
     app.button(key="rollout_promote").click().run()
     app.text_area(key="promote_reason").set_value("no worse")
     app.text_input(key="promote_typed").set_value("reward v2").run()
@@ -171,6 +178,41 @@ def test_promotion_goes_through_the_rules_and_ends_the_deployment(
         assert registry.get_alias(db, "reward", actor=SYSTEM).number == 2
         (ended,) = list_deployments(db, actor=SYSTEM)
     assert ended.state is DeploymentState.PROMOTED
+
+
+def test_a_canary_taken_back_while_the_dialog_is_open_is_not_promoted(
+    store: Store, sign_in_as: SignIn
+) -> None:
+    sign_in_as(Role.TRAINER)
+    deployment = start_new(store, traffic_percent=25.0)
+    with store.writing() as db:
+        examine(db, registry.get_version(db, deployment.version_id, actor=SYSTEM))
+    app = open_page()
+    app.button(key="rollout_promote").click().run()
+    app.text_area(key="promote_reason").set_value("no worse")
+    app.text_input(key="promote_typed").set_value("reward v2").run()
+    assert not app.button(key="promote_confirm").disabled
+    with store.writing() as db:
+        end_deployment(db, deployment.id, actor=SYSTEM, state=DeploymentState.ROLLED_BACK,
+                       reason="harm", expected_revision=0)  # fmt: skip
+    app.button(key="promote_confirm").click().run()
+    with store.reading() as db:
+        assert registry.get_alias(db, "reward", actor=SYSTEM).number == 1
+
+
+def test_most_users_get_a_version_only_if_it_keeps_the_rules(
+    store: Store, sign_in_as: SignIn
+) -> None:
+    sign_in_as(Role.TRAINER)
+    start_new(store, traffic_percent=5.0)
+    app = open_page()
+    app.button(key="rollout_step").click().run()
+    assert not app.button(key="rollout_confirm").disabled
+    app.number_input(key="rollout_percent").set_value(75.0).run()
+    assert "It was not examined yet." in texts(app)
+    assert app.button(key="rollout_confirm").disabled
+    app.number_input(key="rollout_percent").set_value(2.0).run()
+    assert not app.button(key="rollout_confirm").disabled
 
 
 def test_a_change_by_somebody_else_is_a_sentence(store: Store, sign_in_as: SignIn) -> None:
@@ -267,3 +309,16 @@ def test_an_analyst_looks_but_decides_nothing_and_text_of_others_is_text(
     assert not {"rollout_step", "rollout_back", "rollout_promote"} & keys(app)
     assert "![x]" not in "\n".join(each.value for each in app.caption)
     assert "![x](http://evil.example/a.png) <b>" in texts(app)
+
+
+def test_damaged_deployment_is_said_and_can_be_stopped(store: Store, sign_in_as: SignIn) -> None:
+    sign_in_as(Role.TRAINER)
+    start_new(store)
+    with store.writing() as db:
+        db.execute(sa.update(Deployment).values(plan={"canary": {"alpha": 1}}))
+    app = open_page()
+    assert "It is not judged: its plan or its last verdict is damaged." in texts(app)
+    app.button(key="rollout_stop").click().run()
+    app.text_area(key="rollout_reason").set_value("it is damaged").run()
+    app.button(key="rollout_confirm").click().run()
+    assert find_running(store) is None

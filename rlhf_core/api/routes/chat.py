@@ -53,6 +53,7 @@ class Answer:
     interaction_id: uuid.UUID | None = None
     end: dict[str, Any] | None = None
     failure: str | None = None
+    is_unstored: bool = False
 
     @property
     def id(self) -> str:
@@ -176,12 +177,15 @@ async def _answer(request: Request, answer: Answer) -> AsyncGenerator[str]:
                 if piece is not None:
                     yield piece
                 elif answer.end is None:
+                    answer.is_unstored = True
                     await writer.run(answer.begin)
+                    answer.is_unstored = False
                     yield ""
         if answer.end is None:
             raise Unavailable("The inference process broke off in mid-answer.")
     except Unavailable as error:
-        answer.fail(error)
+        if not answer.is_unstored:  # the database's trouble is none of the version's
+            answer.fail(error)
         raise Unavailable(str(error)) from error  # of one kind, whoever refused
     finally:
         with anyio.CancelScope(shield=True):  # also where the caller is gone

@@ -61,14 +61,19 @@ async def post_interaction(
     """Store one prompt and completion with its steps and feedback.
 
     `(source, external_id)` identifies it; without an `external_id` its content does. Stored once.
-    With `served_id` feedback on it is credited to the version that gave that answer.
+    With `served_id` feedback on it is credited to the version that gave that answer, and equal
+    content of another answer is another interaction.
     """
     served_id = draft.served_id
+    named = draft
     if served_id is not None:
         await run_in_threadpool(wait_for_served, get_store(), served_id)
+        if draft.external_id is None and draft.message_id is None:
+            identity = f"{draft.identity()}:{served_id}"
+            named = draft.model_copy(update={"external_id": identity})
 
     def work(db: Session) -> Answer:
-        stored = service.create_interaction(db, draft, actor=actor)
+        stored = service.create_interaction(db, named, actor=actor)
         if served_id is not None:
             credit_interaction(db, served_id, stored.id, actor=actor)
         body = {

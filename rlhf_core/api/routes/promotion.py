@@ -11,9 +11,9 @@ from rlhf_core.api.auth import needs
 from rlhf_core.api.routes.models import MAX_NUMBER, Name, Number, Reader
 from rlhf_core.api.schemas import REFUSALS, Out
 from rlhf_core.feedback.drafts import Draft, FilledText
-from rlhf_core.gates.service import check_gates, promote_by_gates, roll_back_to
+from rlhf_core.gates.service import check_gates, promote_by_gates, roll_back_to, verify_files
 from rlhf_core.gates.views import list_blocking
-from rlhf_core.registry.service import get_version_by_number
+from rlhf_core.registry.service import find_roll_back_target, get_version_by_number
 from rlhf_core.registry.views import AliasView
 from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import GateKind, GateState
@@ -37,11 +37,16 @@ class PromoteIn(Draft):
 
 
 class RollBackIn(Draft):
-    """Why, and which revision the caller saw. `number`: an earlier version; default the last."""
+    """Why, and which revision the caller saw. `number`: an earlier version; default the last.
+
+    `override_reason` passes over a veto or data that was taken back; it takes the scope
+    `override_gates`.
+    """
 
     reason: FilledText
     number: Annotated[int | None, Field(ge=1, le=MAX_NUMBER)] = None
     expected_revision: Revision = None
+    override_reason: FilledText | None = None
 
 
 class GateOut(Out):
@@ -100,7 +105,10 @@ async def post_promote(actor: Mover, name: Name, number: Number, body: PromoteIn
     "/v1/models/{name}/rollback", response_model=AliasOut, summary="Let an earlier version serve"
 )
 async def post_roll_back(actor: Mover, name: Name, body: RollBackIn) -> Any:
-    """Move `production` back: to the version before, or to `number`, which served once."""
+    """Move `production` back: to the version before, or to `number`, which served once.
+
+    409 `GatesFailed` where a veto stands, its data was taken back or its files are damaged.
+    """
     return await run_in_threadpool(_roll_back, actor, name, body)
 
 
@@ -116,8 +124,10 @@ def _check(actor: Actor, name: str, number: int, share: bool) -> dict[str, Any]:
 
 
 def _promote(actor: Actor, name: str, number: int, body: PromoteIn) -> AliasView:
-    with get_store().writing() as db:
+    with get_store().reading() as db:
         version = get_version_by_number(db, name, number, actor=actor)
+        verify_files(db, version.id, actor=actor)
+    with get_store().writing() as db:
         return promote_by_gates(
             db,
             version.id,
@@ -129,10 +139,12 @@ def _promote(actor: Actor, name: str, number: int, body: PromoteIn) -> AliasView
 
 
 def _roll_back(actor: Actor, name: str, body: RollBackIn) -> AliasView:
-    with get_store().writing() as db:
+    with get_store().reading() as db:
         wanted = None
         if body.number is not None:
             wanted = get_version_by_number(db, name, body.number, actor=actor).id
+        verify_files(db, wanted or find_roll_back_target(db, name, actor=actor), actor=actor)
+    with get_store().writing() as db:
         return roll_back_to(
             db,
             name,
@@ -140,4 +152,5 @@ def _roll_back(actor: Actor, name: str, body: RollBackIn) -> AliasView:
             reason=body.reason,
             version_id=wanted,
             expected_revision=body.expected_revision,
+            override_reason=body.override_reason,
         )

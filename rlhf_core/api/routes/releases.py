@@ -29,8 +29,14 @@ from rlhf_core.api.schemas import REFUSALS
 from rlhf_core.clock import utcnow
 from rlhf_core.errors import InvalidInput
 from rlhf_core.feedback.drafts import Moment
-from rlhf_core.gates.deployments import promote_deployment, start_by_gates
+from rlhf_core.gates.deployments import (
+    promote_deployment,
+    set_traffic_by_gates,
+    start_by_gates,
+)
+from rlhf_core.gates.service import verify_files
 from rlhf_core.registry.service import get_version_by_number
+from rlhf_core.registry.views import ModelVersionView
 from rlhf_core.release import live, service
 from rlhf_core.release.counts import Stratum
 from rlhf_core.release.plans import CanaryPlan
@@ -73,7 +79,7 @@ async def post_plan(actor: Reader, wanted: PlanIn) -> Any:
 )
 async def post_release(actor: Mover, wanted: ReleaseIn) -> Any:
     """Start it, if the version keeps the rules for a share (409 `GatesFailed` where not)."""
-    return await run_in_threadpool(_write, lambda db: _start(db, actor, wanted))
+    return await run_in_threadpool(_start, actor, wanted)
 
 
 @router.get(
@@ -88,15 +94,15 @@ async def get_release(actor: Reader, release_id: uuid.UUID) -> Any:
     "/v1/releases/{release_id}/traffic", response_model=ReleaseOut, summary="Change the share"
 )
 async def post_traffic(actor: Mover, release_id: uuid.UUID, wanted: TrafficIn) -> Any:
-    """Who has the version keeps it while its share grows."""
+    """Who has the version keeps it while its share grows, if it keeps the rules for that."""
 
     def work(db: Session) -> DeploymentView:
-        return service.set_traffic(
+        return set_traffic_by_gates(
             db, release_id, actor=actor, percent=wanted.percent, reason=wanted.reason,
-            expected_revision=wanted.expected_revision,
+            expected_revision=wanted.expected_revision, override_reason=wanted.override_reason,
         )  # fmt: skip
 
-    return await run_in_threadpool(_write, work)
+    return await run_in_threadpool(_decide, actor, release_id, work)
 
 
 @router.post(
@@ -111,7 +117,7 @@ async def post_promote(actor: Mover, release_id: uuid.UUID, wanted: PromotionIn)
             expected_revision=wanted.expected_revision, override_reason=wanted.override_reason,
         )  # fmt: skip
 
-    return await run_in_threadpool(_write, work)
+    return await run_in_threadpool(_decide, actor, release_id, work)
 
 
 @router.post(
@@ -167,28 +173,45 @@ def _make_plan(db: Session, actor: Actor, wanted: PlanIn) -> CanaryPlan:
     )
 
 
-def _start(db: Session, actor: Actor, wanted: ReleaseIn) -> DeploymentView:
+def _start(actor: Actor, wanted: ReleaseIn) -> dict[str, Any]:
+    with get_store().reading() as db:
+        version = _find_version(db, actor, wanted)
+        plan = _make_plan(db, actor, wanted)
+        verify_files(db, version.id, actor=actor)
+    return _write(
+        lambda db: start_by_gates(
+            db,
+            actor=actor,
+            model_name=wanted.model,
+            version_id=version.id,
+            plan=plan,
+            kind=wanted.kind,
+            traffic_percent=wanted.traffic_percent,
+            control_prompt=wanted.control_prompt,
+            treatment_prompt=wanted.treatment_prompt,
+            reason=wanted.reason,
+            override_reason=wanted.override_reason,
+        )
+    )
+
+
+def _decide(
+    actor: Actor, release_id: uuid.UUID, work: Callable[[Session], DeploymentView]
+) -> dict[str, Any]:
+    with get_store().reading() as db:
+        version_id = service.get_deployment(db, release_id, actor=actor).version_id
+        verify_files(db, version_id, actor=actor)
+    return _write(work)
+
+
+def _find_version(db: Session, actor: Actor, wanted: ReleaseIn) -> ModelVersionView:
     if (wanted.number is None) == (wanted.run_id is None):
         raise InvalidInput(
             "Name the version: by its `number`, or by the `run_id` that trained it.", field="number"
         )
     if wanted.run_id is not None:
-        version = get_version_of_run(db, wanted.run_id, actor=actor)
-    else:
-        version = get_version_by_number(db, wanted.model, wanted.number or 0, actor=actor)
-    return start_by_gates(
-        db,
-        actor=actor,
-        model_name=wanted.model,
-        version_id=version.id,
-        plan=_make_plan(db, actor, wanted),
-        kind=wanted.kind,
-        traffic_percent=wanted.traffic_percent,
-        control_prompt=wanted.control_prompt,
-        treatment_prompt=wanted.treatment_prompt,
-        reason=wanted.reason,
-        override_reason=wanted.override_reason,
-    )
+        return get_version_of_run(db, wanted.run_id, actor=actor)
+    return get_version_by_number(db, wanted.model, wanted.number or 0, actor=actor)
 
 
 def _end(

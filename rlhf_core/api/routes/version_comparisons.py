@@ -1,6 +1,8 @@
 """Versions of a model side by side on the same frozen rows."""
 
 import uuid
+from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -26,7 +28,7 @@ from rlhf_core.api.schemas import REFUSALS, Out
 from rlhf_core.jobs.compare_versions import MAX_VERSIONS, enqueue_compare_versions
 from rlhf_core.jobs.service import JobView
 from rlhf_core.queues.reward_pairs import PeopleVerdict, create_version_queue, list_people
-from rlhf_core.registry.comparisons import ComparisonView, get_comparison, list_comparisons
+from rlhf_core.registry.comparisons import ComparisonHead, get_comparison, list_comparisons
 from rlhf_core.registry.service import get_version_by_number
 from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import QueueSubject
@@ -86,8 +88,8 @@ class PeopleOut(Out):
     high: float | None
 
 
-class VersionComparisonOut(Out):
-    """A comparison. `result` is all of it: figures and paired differences with intervals."""
+class VersionComparisonHeadOut(Out):
+    """Which versions were compared on what, and what people said of them."""
 
     id: uuid.UUID
     model_name: str
@@ -95,17 +97,22 @@ class VersionComparisonOut(Out):
     dataset: str | None
     split: str
     num_rows: int
-    result: dict[str, Any]
     people: list[PeopleOut]
     job_id: uuid.UUID | None
     created_by: str | None
     created_at: datetime
 
 
+class VersionComparisonOut(VersionComparisonHeadOut):
+    """A comparison. `result` is all of it: figures and paired differences with intervals."""
+
+    result: dict[str, Any]
+
+
 class VersionComparisonsOut(Out):
     """The newest comparisons, the latest first."""
 
-    comparisons: list[VersionComparisonOut]
+    comparisons: list[VersionComparisonHeadOut]
 
 
 @router.post(
@@ -146,7 +153,7 @@ async def get_version_comparisons(
     actor: Reader,
     model: Annotated[str | None, Query(max_length=200, pattern=NO_NUL)] = None,
 ) -> Any:
-    """Of all models or of one, with what people said of them so far."""
+    """Of all models or of one, with what people said of them so far; one by one, what was found."""
     return await run_in_threadpool(_list, actor, model)
 
 
@@ -194,17 +201,19 @@ async def post_version_queue(
 def _list(actor: Actor, model: str | None) -> dict[str, Any]:
     with get_store().reading() as db:
         found = list_comparisons(db, actor=actor, model_name=model)
-        return {"comparisons": [_describe(db, one, actor) for one in found]}
+        return {"comparisons": _describe(db, found, actor)}
 
 
 def _get(actor: Actor, comparison_id: uuid.UUID) -> dict[str, Any]:
     with get_store().reading() as db:
-        return _describe(db, get_comparison(db, comparison_id, actor=actor), actor)
+        return _describe(db, [get_comparison(db, comparison_id, actor=actor)], actor)[0]
 
 
-def _describe(db: Session, found: ComparisonView, actor: Actor) -> dict[str, Any]:
-    people = list_people(db, actor=actor, comparison_id=found.id)
-    return {**vars(found), "people": [_tell(one) for one in people]}
+def _describe(db: Session, found: Sequence[ComparisonHead], actor: Actor) -> list[dict[str, Any]]:
+    said = defaultdict(list)
+    for people in list_people(db, actor=actor, comparison_ids=[one.id for one in found]):
+        said[people.comparison_id].append(_tell(people))
+    return [{**vars(one), "people": said[one.id]} for one in found]
 
 
 def _tell(people: PeopleVerdict) -> dict[str, Any]:

@@ -227,6 +227,40 @@ def test_canary_that_was_taken_back_by_itself_is_said_for_a_day(store: Store) ->
         assert look(db, CanaryDue()) == []
         db.execute(sa.update(Deployment).values(ended_at=NOW, verdict={"kind": "keep_waiting"}))
         assert look(db, CanaryDue()) == [], "a person did it"
+        admin = make_actor(db, Role.ADMIN)
+        harm = {"kind": "worse", "sentence": "Worse."}
+        db.execute(sa.update(Deployment).values(verdict=harm, ended_by=admin.account_id))
+        assert look(db, CanaryDue()) == [], "a person did it, while it did harm"
+
+
+@only_sqlite
+def test_canary_that_cannot_be_judged_is_said_and_so_is_its_end(store: Store) -> None:
+    since = {"blocked_since": (NOW - DAY / 24).timestamp()}
+    verdict = {"kind": "blocked_sample_ratio", "sentence": "No verdict: 9 of 9.", "numbers": since}
+    with store.writing() as db:
+        version = make_version(db)
+        db.add(
+            Deployment(
+                model_id=version.model_id, version_id=version.id, traffic_percent=10.0,
+                started_at=NOW - DAY / 4, verdict=verdict,
+            )
+        )  # fmt: skip
+        db.flush()
+        (found,) = look(db, CanaryDue())
+        assert (found.is_firing, found.said) == (
+            True,
+            "reward v1 cannot be judged. No verdict: 9 of 9.",
+        )
+        (earlier,) = watch(db, CanaryDue(), [NOW - DAY / 12])[0]
+        assert not earlier.is_firing
+        db.execute(sa.update(Deployment).values(state="stopped", ended_at=NOW))
+        (found,) = look(db, CanaryDue())
+        assert (found.is_firing, found.said) == (
+            True,
+            "reward v1 was stopped: No verdict: 9 of 9.",
+        )
+        db.execute(sa.update(Deployment).values(state="running", ended_at=None, verdict="?"))
+        assert firing(look(db, CanaryDue())) == []
 
 
 @only_sqlite

@@ -29,7 +29,11 @@ def answer(*arguments: str) -> Any:
 def test_rules_are_listed_changed_and_taken_back(store: Store) -> None:
     with store.writing() as db:
         make_version(db)
-    assert "num_rows       required  min_rows=30" in call("gates", "list").stdout
+    first = call("gates", "list").stdout
+    assert (
+        "num_rows       required, must be measured once another version serves  min_rows=30"
+        in first
+    )
     changed = answer(
         "gates", "set", "num_rows", "min_rows=80", "--model", "reward", "--warn",
         "--must-be-measured",
@@ -71,7 +75,7 @@ def test_veto_and_its_withdrawal(store: Store) -> None:
 def test_roll_back_to_a_named_version(store: Store) -> None:
     with store.writing() as db:
         for _ in range(3):
-            make_version(db)
+            examine(db, make_version(db))
     for number in ("1", "2", "3"):
         answer("models", "promote", number, "--reason", "better")
     assert answer("models", "rollback", "--to", "1", "--reason", "harm")["number"] == 1

@@ -39,6 +39,23 @@ def test_version_that_was_not_examined_is_not_measured_and_not_blocked(store: St
         assert gate(db, version, GateKind.NUM_ROWS).blocks
 
 
+def test_not_knowing_blocks_once_another_version_serves(store: Store) -> None:
+    with store.writing() as db:
+        serving, other = make_two(db)
+        for kind in (GateKind.NUM_ROWS, GateKind.QUALITY):
+            found = gate(db, other, kind)
+            assert (found.state, found.blocks) == (UNKNOWN, True)
+            assert not gate(db, serving, kind).blocks
+            assert not gate(db, other, kind, for_share=True).blocks
+        assert not gate(db, other, GateKind.NOT_WORSE).blocks
+        set_rule(db, actor=SYSTEM, kind=GateKind.NUM_ROWS, params={"min_rows": 50})
+        assert gate(db, other, GateKind.NUM_ROWS).blocks  # as delivered still
+        set_rule(db, actor=SYSTEM, kind=GateKind.NUM_ROWS, must_be_measured=False)
+        assert not gate(db, other, GateKind.NUM_ROWS).blocks
+        learned = make_version(db, details={"n": 186, "intervals": {"auc": [0.56, 0.72]}})
+        assert not gate(db, learned, GateKind.QUALITY).blocks  # by the rows its run left out
+
+
 def test_rows_are_those_of_the_latest_examination(store: Store) -> None:
     with store.writing() as db:
         version = make_version(db)
@@ -137,6 +154,29 @@ def test_two_examinations_on_the_same_frozen_rows_are_compared_by_slice(store: S
         wide = parts | {"de": (50, {"auc": (0.70, 0.40, 0.95)})}  # lower, and it may be chance
         examine(db, other, whole, dataset_version_id=rows, slices=wide)
         assert gate(db, other, GateKind.NOT_WORSE).state is PASS
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "figures", "state"),
+    [
+        (30, (0.80, 0.785, 0.815), PASS),
+        (29, (0.80, 0.785, 0.815), UNKNOWN),  # a handful of rows
+        (200, (0.80, 0.70, 0.90), UNKNOWN),  # a fall by 10 points is not ruled out
+        (200, (0.70, 0.60, 0.80), UNKNOWN),
+        (200, (0.60, 0.55, 0.65), FAIL),
+    ],
+)
+def test_harm_that_is_neither_shown_nor_ruled_out_is_no_pass(
+    store: Store, num_rows: int, figures: tuple[float, float, float], state: GateState
+) -> None:
+    with store.writing() as db:
+        rows = make_rows_version(db)
+        serving, other = make_two(db)
+        examine(db, serving, {"auc": (0.80, 0.785, 0.815)}, dataset_version_id=rows)
+        examine(db, other, {"auc": figures}, num_rows=num_rows, dataset_version_id=rows)
+        found = gate(db, other, GateKind.NOT_WORSE)
+    assert found.state is state
+    assert found.numbers["rows"] == num_rows
 
 
 def test_paired_comparison_comes_before_two_examinations(store: Store) -> None:

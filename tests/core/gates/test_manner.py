@@ -97,8 +97,9 @@ def test_policy_is_measured_by_its_wins_against_what_serves(store: Store) -> Non
         promote_version(db, serving.id, actor=SYSTEM, reason="first")
         names = {"base": "starter", "production": serving.name}
         for wins, quality, not_worse in (
-            ((0.55, 0.45, 0.65), PASS, PASS),
-            ((0.44, 0.35, 0.53), FAIL, PASS),
+            ((0.55, 0.48, 0.65), PASS, PASS),
+            ((0.55, 0.45, 0.65), PASS, UNKNOWN),
+            ((0.44, 0.35, 0.53), FAIL, UNKNOWN),
             ((0.30, 0.20, 0.40), FAIL, FAIL),
         ):
             figures = {"win_rate": (0.9, 0.8, 0.95), "win_rate_production": wins}
@@ -136,4 +137,34 @@ def test_people_who_compare_blind_decide_from_enough_pairs_on(store: Store) -> N
         assert (few.state, few.numbers["pairs"]) == (UNKNOWN, 19)
         vote(db, *votes[19])
         won = gate(db, policy, GateKind.BLIND_WINS)
-    assert (won.state, won.numbers["pairs"], won.numbers["win_rate"]) == (PASS, 20, 1.0)
+        assert (won.state, won.numbers["pairs"], won.numbers["win_rate"]) == (PASS, 20, 1.0)
+        promote_version(db, make_policy(db).id, actor=SYSTEM, reason="another one serves")
+        beside_it = gate(db, policy, GateKind.BLIND_WINS)  # it won against its base only
+    assert (beside_it.state, beside_it.numbers["pairs"]) == (UNKNOWN, 0)
+    assert "assistant v2, which serves" in beside_it.sentence
+
+
+def test_blind_wins_of_what_serves_are_losses_of_the_other_one(store: Store) -> None:
+    with store.writing() as db:
+        serving, policy = make_policy(db), make_policy(db)
+        promote_version(db, serving.id, actor=SYSTEM, reason="first")
+        samples = [
+            {"prompt": f"Why {n}?", "answers": {"policy": f"own {n}", "base": f"its {n}"}}
+            for n in range(20)
+        ]
+        beside: dict[str, Any] = {
+            "policies": {"policy": {}, "base": {}}, "names": {"base": policy.name},
+        }  # fmt: skip
+        examine(db, serving, {}, samples=samples, **beside)
+        (evaluation,) = list_evaluations(db, serving.id, actor=SYSTEM)
+        queue = create_policy_queue(
+            db, actor=SYSTEM, version_id=serving.id, evaluation_id=evaluation.id
+        )
+        items = sa.select(RatingQueueItem.interaction_id, RatingQueueItem.other_interaction_id)
+        own = sa.select(Interaction.id).where(Interaction.model_name == serving.name)
+        mine = set(db.scalars(own))
+        for one, other in db.execute(items.where(RatingQueueItem.queue_id == queue.id)).all():
+            vote(db, one, other, Choice.LEFT if one in mine else Choice.RIGHT)
+        lost = gate(db, policy, GateKind.BLIND_WINS)
+    assert (lost.state, lost.numbers["pairs"], lost.numbers["win_rate"]) == (FAIL, 20, 0.0)
+    assert f"prefer it to {serving.name}" in lost.sentence

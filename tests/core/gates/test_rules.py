@@ -1,6 +1,7 @@
 """Rules as rows: a model's before all models', before what is delivered."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -58,6 +59,23 @@ def test_rule_of_a_model_comes_before_that_of_all_and_both_can_be_taken_back(
         actions = db.scalars(sa.select(AuditEvent.action)).all()
     assert find_rule(store) == delivered
     assert [actions.count(f"gates.{what}") for what in ("set_rule", "reset_rules")] == [2, 2]
+
+
+def test_two_who_change_different_parts_of_a_rule_at_once_both_have_their_way(
+    store: Store,
+) -> None:
+    def change(fields: dict[str, Any]) -> None:
+        with store.writing() as db:
+            set_rule(db, actor=SYSTEM, kind=GateKind.NUM_ROWS, **fields)
+
+    changes: list[dict[str, Any]] = [
+        {"params": {"min_rows": 70}}, {"is_required": False}, {"must_be_measured": False},
+    ]  # fmt: skip
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(change, changes))
+    found = find_rule(store)
+    assert (found.params, found.is_required) == ({"min_rows": 70}, False)
+    assert (found.must_be_measured, found.is_on) == (False, True)
 
 
 def test_two_who_change_the_rule_of_all_models_at_once_leave_one_row(store: Store) -> None:

@@ -3,10 +3,17 @@
 import pytest
 import sqlalchemy as sa
 
+from rlhf_core import artifacts
 from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.errors import Conflict, Forbidden, GatesFailed, InvalidInput, NotFound
 from rlhf_core.gates.rules import set_rule
-from rlhf_core.gates.service import check_gates, check_share, promote_by_gates, roll_back_to
+from rlhf_core.gates.service import (
+    check_gates,
+    check_share,
+    promote_by_gates,
+    roll_back_to,
+    verify_files,
+)
 from rlhf_core.gates.vetoes import set_veto
 from rlhf_core.gates.views import describe_evidence
 from rlhf_core.registry.service import alias_history, find_production, promote_version
@@ -38,10 +45,10 @@ def test_sound_version_is_promoted_with_what_the_rules_said(store: Store) -> Non
     )  # fmt: skip
     assert set(said) == {
         "integrity", "num_rows", "quality", "not_worse", "calibration", "sycophancy",
-        "blind_wins", "veto", "consent", "erased_rows",
+        "blind_wins", "canary", "veto", "consent", "erased_rows",
     }  # fmt: skip
     assert "overridden" not in change.evidence
-    assert describe_evidence(change.evidence) == "6 of 10 rules kept, 4 not measured"
+    assert describe_evidence(change.evidence) == "6 of 11 rules kept, 5 not measured"
 
 
 def test_version_that_breaks_rules_is_refused_by_name(store: Store) -> None:
@@ -100,17 +107,22 @@ def test_share_of_the_traffic_asks_for_files_data_and_vetoes_only(store: Store) 
         version = make_version(db)
         examine(db, version, {"auc": (0.55, 0.4, 0.7)}, num_rows=12)
         trainer = make_actor(db, Role.TRAINER)
-        evidence = check_share(db, version.id, actor=trainer)
+        evidence = check_share(db, version.id, actor=trainer, percent=50.0)
         assert {one["state"] for one in evidence["gates"]} == {"pass", "fail", "not_measured"}
         set_veto(db, version.id, actor=trainer, reason="no")
         with pytest.raises(GatesFailed) as refused:
-            check_share(db, version.id, actor=trainer)
+            check_share(db, version.id, actor=trainer, percent=5.0)
         assert refused.value.failed == ("veto",)
-        over = check_share(db, version.id, actor=SYSTEM, override_reason="to measure it")
+        with pytest.raises(GatesFailed) as refused:  # most users: as a promotion
+            check_share(db, version.id, actor=trainer, percent=50.1)
+        assert refused.value.failed == ("num_rows", "quality", "veto")
+        over = check_share(
+            db, version.id, actor=SYSTEM, percent=5.0, override_reason="to measure it"
+        )
     assert over["overridden"] == ["veto"]
 
 
-def test_roll_back_goes_to_any_earlier_version_and_asks_no_rule(store: Store) -> None:
+def test_roll_back_goes_to_any_earlier_version_and_asks_for_no_figure(store: Store) -> None:
     with store.writing() as db:
         versions = [make_version(db) for _ in range(4)]
         for version in versions[:3]:
@@ -133,6 +145,7 @@ def test_roll_back_goes_to_any_earlier_version_and_asks_no_rule(store: Store) ->
 def test_promotion_ends_the_canary_of_the_version_and_keeps_its_verdict(store: Store) -> None:
     with store.writing() as db:
         _, version = make_pair(db)
+        examine(db, version)
         running = start(db, version)
         promote_by_gates(db, version.id, actor=SYSTEM, reason="it won")
         ended = get_deployment(db, running.id, actor=SYSTEM)
@@ -146,6 +159,7 @@ def test_promotion_ends_the_canary_of_the_version_and_keeps_its_verdict(store: S
 def test_move_to_another_version_stops_the_canary(store: Store) -> None:
     with store.writing() as db:
         first, second = make_pair(db)
+        examine(db, second)
         promote_by_gates(db, second.id, actor=SYSTEM, reason="better")
         start(db, make_version(db))
         roll_back_to(db, "reward", actor=SYSTEM, reason="harm")
@@ -169,5 +183,31 @@ def test_bad_requests_are_sentences(store: Store) -> None:
         promote_by_gates(db, version.id, actor=SYSTEM, reason="first")
         with pytest.raises(Conflict, match="production version already"):
             promote_by_gates(db, version.id, actor=SYSTEM, reason="again")
+        other = make_version(db)
+        examine(db, other)
         with pytest.raises(Conflict, match="meanwhile"):
-            promote_by_gates(db, make_version(db).id, actor=SYSTEM, reason="x", expected_revision=0)
+            promote_by_gates(db, other.id, actor=SYSTEM, reason="x", expected_revision=0)
+
+
+def test_files_are_not_read_again_while_the_database_is_held(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store.writing() as db:
+        version = make_version(db)
+    with store.reading() as db:
+        verify_files(db, version.id, actor=SYSTEM)
+        verify_files(db, None, actor=SYSTEM)
+    monkeypatch.setattr(artifacts, "open_artifact", lambda *_: pytest.fail("read again"))
+    with store.writing() as db:
+        promote_by_gates(db, version.id, actor=SYSTEM, reason="good")
+
+
+def test_damaged_file_is_the_decisions_own_refusal(store: Store) -> None:
+    with store.writing() as db:
+        version = make_version(db)
+    with store.reading() as db:
+        verify_files(db, version.id, actor=SYSTEM)
+        (version.folder / "head.json").write_text("weightS")
+        verify_files(db, version.id, actor=SYSTEM)
+    with store.writing() as db, pytest.raises(GatesFailed, match=r"head\.json is not the file"):
+        promote_by_gates(db, version.id, actor=SYSTEM, reason="good")

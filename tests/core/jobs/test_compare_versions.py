@@ -16,6 +16,7 @@ from rlhf_core.jobs.service import JobView
 from rlhf_core.registry.comparisons import (
     ComparisonView,
     find_comparison,
+    get_comparison,
     list_comparisons,
     list_differences,
     read_rows,
@@ -48,7 +49,10 @@ def start(
 
 def kept_of(store: Store) -> ComparisonView:
     with store.reading() as db:
-        return list_comparisons(db, actor=SYSTEM)[0]
+        newest = list_comparisons(db, actor=SYSTEM)[0]
+        kept = get_comparison(db, newest.id, actor=SYSTEM)
+        assert {name: getattr(kept, name) for name in vars(newest)} == vars(newest)
+        return kept
 
 
 @pytest.fixture
@@ -176,7 +180,10 @@ def test_wrong_wishes_are_a_sentence_each(two: tuple[Store, list[ModelVersionVie
     assert job.resource is Resource.CPU
     with pytest.raises(Conflict, match="under way"):
         start(store, list(reversed(versions)), "ratings")
-    with pytest.raises(NotEnoughData, match=r"none of the models learned from \(reward v1, rewa"):
+    with pytest.raises(
+        NotEnoughData,
+        match=r"none of the models learned from \(reward v1, rewa.*switch on \"Also rows",
+    ):
         run(store, job)
 
 
@@ -187,7 +194,8 @@ def test_policies_answer_the_same_prompts(store: Store, base: Path) -> None:
         add_prompts(db, 60)
     run(store, enqueue_policy(store, base))
     run(store, enqueue_policy(store, base, held_out="rule:short"))
-    freeze_more_prompts(store, 20)
+    freeze_more_prompts(store, 3)
+    freeze_more_prompts(store, 17, seed=2)
     versions = sorted(list_models(store), key=lambda version: version.number)
     job = start(store, versions, "prompts", judge="rule:short", options={"response_tokens": 4})
     assert job.resource is Resource.GPU
@@ -205,4 +213,11 @@ def test_policies_answer_the_same_prompts(store: Store, base: Path) -> None:
     assert len(kept.result["samples"]) == 20
     assert set(kept.result["samples"][0]["answers"]) == {first, second}
     assert sum(p["num_rows"] for p in kept.result["slices"] if p["segment"] == "source") == 20
-    assert "Against assistant v1 on 20 rows of prompts v2: assistant v2 reward" in result["message"]
+    assert "Against assistant v1 on 20 rows of prompts v3: assistant v2 reward" in result["message"]
+    few = run(store, start(store, versions, "prompts", judge="rule:short", number=2,
+                           options={"response_tokens": 4}))  # fmt: skip
+    kept = kept_of(store)
+    assert kept.num_rows == 3, "so few that an interval says nothing"
+    assert set(kept.result["differences"][second]["reward"]) == {"value"}
+    assert all(set(one) == {"value"} for one in kept.result["versions"][second].values())
+    assert "that may be chance" in few["message"]

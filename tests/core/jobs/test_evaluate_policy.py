@@ -17,9 +17,10 @@ from rlhf_core.registry.evaluations import list_evaluations
 from rlhf_core.registry.service import promote_version
 from rlhf_core.registry.views import ModelVersionView
 from rlhf_core.store.engine import Store
-from rlhf_core.vocabulary import DatasetPurpose
+from rlhf_core.vocabulary import DatasetPurpose, ModelKind
 from tests.core.jobs.trained import Log, add_ratings, enqueue, list_models, run
 from tests.core.jobs.trained_policies import add_prompts, enqueue_policy
+from tests.core.registry.world import make_version
 from tests.core.serving.world import promote_reward_model
 from tests.databases import only_sqlite
 
@@ -37,11 +38,11 @@ def enqueue_on(store: Store, version: ModelVersionView, **given: object) -> JobV
         )
 
 
-def freeze_more_prompts(store: Store, number: int) -> None:
+def freeze_more_prompts(store: Store, number: int, *, seed: int = 9) -> None:
     """The next version of `prompts`: all that there are, and so many new ones."""
     params = DatasetParams(purpose=DatasetPurpose.PROMPTS)
     with store.writing() as db:
-        add_prompts(db, number, seed=9)
+        add_prompts(db, number, seed=seed)
     with store.reading() as db:
         staged = stage_rows(db, params=params, split=SplitParams())
     with store.writing() as db:
@@ -140,6 +141,10 @@ def test_reward_model_and_unknown_judge_are_refused(store: Store, base: Path) ->
     assert enqueue_on(store, policy).params["judge"] == "reward@1"
     with pytest.raises(InvalidInput, match="is a reward model, not a policy"):
         enqueue_on(store, reward)
+    with store.writing() as db:
+        remote = make_version(db, model_name="far", kind=ModelKind.POLICY_REMOTE)
+    with pytest.raises(InvalidInput, match="answers from another server"):
+        enqueue_on(store, remote)
     with pytest.raises(InvalidInput, match="choose from train"):
         enqueue_on(store, policy, split="some")
 

@@ -39,3 +39,8 @@ def test_worker_takes_back_what_does_harm_soon_after_the_ratings(
         is_stopping.set()
         watch.join(10)
     assert not watch.is_alive()
+
+
+@pytest.mark.parametrize(("took_s", "rest_s"), [(0.01, 2.0), (0.5, 5.0), (30.0, 15.0)])
+def test_a_slow_look_does_not_keep_the_next_one_away_for_long(took_s: float, rest_s: float) -> None:
+    assert release_watch.find_rest_s(took_s) == rest_s

@@ -95,7 +95,7 @@ def vote(db: Session, queue: QueueView, rater: Actor, better: uuid.UUID | None) 
 
 
 def verdict_of(db: Session, kept: ComparisonView) -> PeopleVerdict:
-    (found,) = list_people(db, actor=SYSTEM, comparison_id=kept.id)
+    (found,) = list_people(db, actor=SYSTEM, comparison_ids=[kept.id])
     return found
 
 
@@ -220,7 +220,15 @@ def test_answers_of_policies_are_stored_once_and_compared(store: Store) -> None:
             vote(db, queue, rater, next(row.id for text, row in answers.items()
                                         if row.id in ids and text.startswith("So")))  # fmt: skip
         people = list_people(db, actor=SYSTEM, version_id=versions[1].id)
+        (turned,) = list_people(db, actor=SYSTEM, version_id=versions[0].id)
     assert [one.verdict.num_wins for one in people] == [3]
+    assert (turned.version_id, turned.other_id) == (versions[0].id, versions[1].id)
+    said, own = turned.verdict, people[0].verdict
+    assert (said.num_wins, said.num_losses, said.other) == (0, 3, versions[1].name)
+    assert said.win_rate is not None
+    assert own.win_rate is not None
+    assert (said.win_rate.value, said.win_rate.low) == (0.0, 0.0)
+    assert said.win_rate.high == 1.0 - own.win_rate.low < 1.0
 
 
 @only_sqlite

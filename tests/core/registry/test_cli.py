@@ -10,6 +10,7 @@ from rlhf_core.config import get_settings
 from rlhf_core.errors import Conflict, InvalidInput, RlhfError, Unavailable
 from rlhf_core.serving import rerank
 from rlhf_core.store.engine import Store
+from tests.core.gates.world import examine
 from tests.core.registry.world import make_version
 from tests.core.serving.server import loaded_stub, serve
 from tests.core.serving.test_client import by_length, free_port
@@ -53,8 +54,8 @@ def test_versions_are_listed_shown_promoted_and_rolled_back(store: Store) -> Non
     assert answer("models", "list") == []
     assert "no model version" in call("models", "list").stdout
     with store.writing() as db:
-        make_version(db)
-        make_version(db)
+        for _ in range(2):
+            examine(db, make_version(db))
     assert [row["number"] for row in answer("models", "list")] == [2, 1]  # type: ignore[attr-defined]
     shown = answer("models", "show", "2")
     assert isinstance(shown, dict)

@@ -1,6 +1,7 @@
 """Deleting a version: never one that is needed, and against promotions one winner."""
 
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,6 +153,28 @@ def test_files_left_by_a_crash_go_with_the_next_deletion(store: Store) -> None:
     assert not first.folder.exists()
     with store.reading() as db:
         assert remove_deleted_files(db) == 0
+
+
+def test_a_folder_that_cannot_be_moved_holds_no_other_one_back(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store.writing() as db:
+        stuck, free = make_version(db), make_version(db)
+        for version in (stuck, free):
+            delete_version(db, version.id, actor=SYSTEM, reason="old")
+    rename = Path.rename
+
+    def refuse(path: Path, target: Path) -> Path:
+        if path == stuck.folder:
+            raise PermissionError(13, "Permission denied")
+        return rename(path, target)
+
+    with monkeypatch.context() as patched, store.reading() as db:
+        patched.setattr(Path, "rename", refuse)  # root may move every folder
+        assert remove_deleted_files(db) == 1
+    assert (stuck.folder.exists(), free.folder.exists()) == (True, False)
+    with store.reading() as db:
+        assert remove_deleted_files(db) == 1
 
 
 def test_an_undone_deletion_keeps_the_files(store: Store) -> None:

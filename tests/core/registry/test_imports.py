@@ -1,9 +1,11 @@
 """Folders from elsewhere: only plain data comes in, proved by opening it."""
 
 import json
+import os
 import pickle
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,6 +119,18 @@ def test_only_the_configured_folder_is_offered(
     monkeypatch.setenv("RLHF_MODEL_IMPORT_DIR", str(tmp_path / "in"))
     get_settings.cache_clear()
     assert list_importable() == ["team/m"]
+    for name in ("a", ".hidden/b", "c"):
+        make_weights(tmp_path / "in" / name)
+    scandir = os.scandir
+
+    def refuse(path: str) -> Any:
+        if Path(path).name == "c":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # root may read every folder
+    assert list_importable() == ["a", "team/m"]
+    assert list_importable(limit=1) == ["a"]
 
 
 @only_sqlite

@@ -1,6 +1,7 @@
 """Versions to other registries: a small hub on this machine, and MLflow where it is installed."""
 
 import base64
+import hashlib
 import json
 import threading
 from collections.abc import Iterator
@@ -37,7 +38,8 @@ class Hub(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files: dict[str, bytes] = {"old.bin": b"x"}
-        self.tags: list[str] = []
+        self.tags: dict[str, str] = {}
+        self.oid = OID
         self.repositories: list[dict[str, Any]] = []
         self.status = 200
 
@@ -49,8 +51,23 @@ class Hub(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: Hub
 
+    def do_HEAD(self) -> None:
+        self._answer_file(self.server.files[self.path.rsplit("/", 1)[1]], has_body=False)
+
+    def do_DELETE(self) -> None:
+        del self.server.tags[self.path.rsplit("/", 1)[1]]
+        self._answer({})
+
     def do_GET(self) -> None:
-        if "/tree/" in self.path:
+        if "/resolve/" in self.path:
+            self._answer_file(self.server.files[self.path.rsplit("/", 1)[1]])
+        elif self.path.endswith("/refs"):
+            tags = [
+                {"name": name, "ref": f"refs/tags/{name}", "targetCommit": commit}
+                for name, commit in self.server.tags.items()
+            ]
+            self._answer({"branches": [], "converts": [], "tags": tags})
+        elif "/tree/" in self.path:
             self._answer([{"type": "file", "path": name, "oid": OID, "size": len(content)}
                           for name, content in self.server.files.items()])  # fmt: skip
         else:
@@ -76,10 +93,11 @@ class _Handler(BaseHTTPRequestHandler):
                     self.server.files[value["path"]] = base64.b64decode(value["content"])
                 elif entry["key"] == "deletedFile":
                     del self.server.files[value["path"]]
-            self._answer({"commitUrl": f"{self.server.url}/acme/reward/commit/{OID}",
-                          "commitOid": OID, "success": True})  # fmt: skip
+            oid = self.server.oid
+            self._answer({"commitUrl": f"{self.server.url}/acme/reward/commit/{oid}",
+                          "commitOid": oid, "success": True})  # fmt: skip
         elif "/tag/" in self.path:
-            self.server.tags.append(json.loads(body)["tag"])
+            self.server.tags.setdefault(json.loads(body)["tag"], self.path.rsplit("/", 1)[1])
             self._answer({})
         else:
             self._answer({})
@@ -91,6 +109,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def _answer_file(self, content: bytes, *, has_body: bool = True) -> None:
+        self.send_response(200)
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header("X-Repo-Commit", self.server.oid)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if has_body:
+            self.wfile.write(content)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -113,6 +140,8 @@ def point_to(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "ENDPOINT", url)
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("HF_TOKEN", "hf_test")
     monkeypatch.setenv("RLHF_HUB_OWNER", "acme")
@@ -137,10 +166,28 @@ def test_files_and_card_become_one_tagged_commit(
         b"---\ntags:\n- rlhf\n- reward-sbert\n---\n\n# reward v1"
     )
     assert set(hub.files) == {"head.json", "manifest.json", "README.md"}, "the old file is gone"
-    assert hub.tags == ["v1"]
+    assert hub.tags == {"v1": OID}
     with store.reading() as db:
         event = db.scalars(sa.select(AuditEvent).where(AuditEvent.action == "model.push")).one()
     assert (event.details or {})["target"] == "hub:acme/reward"
+
+
+def test_a_tag_follows_its_version_to_the_new_commit(
+    store: Store, hub: Hub, version: ModelVersionView
+) -> None:
+    push_version(store, version.id, actor=SYSTEM, target="hub")
+    hub.oid = "cd" * 20
+    push_version(store, version.id, actor=SYSTEM, target="hub")
+    assert hub.tags == {"v1": hub.oid}
+
+
+def test_the_repository_of_another_model_is_left_alone(
+    store: Store, hub: Hub, version: ModelVersionView
+) -> None:
+    hub.files["README.md"] = b"---\ntags:\n- rlhf\n---\n\n# other v3\n"
+    with pytest.raises(InvalidInput, match=r"acme/reward is of another model \(other\)"):
+        push_version(store, version.id, actor=SYSTEM, target="hub")
+    assert set(hub.files) == {"old.bin", "README.md"}
 
 
 def test_refusals_of_the_hub_are_sentences(
@@ -198,6 +245,9 @@ def test_mlflow_registers_a_version_with_its_files(
     monkeypatch.setenv("RLHF_MLFLOW_URI", uri)
     monkeypatch.chdir(tmp_path)  # where MLflow keeps the files of runs by default
     get_settings.cache_clear()
+    with store.writing() as db:
+        quoted = make_version(db, model_name="o'clock")
+    assert push_version(store, quoted.id, actor=SYSTEM, target="mlflow").url == "models:/o'clock/1"
     first = push_version(store, version.id, actor=SYSTEM, target="mlflow")
     second = push_version(store, version.id, actor=SYSTEM, target="mlflow")
     assert (first.url, second.url) == ("models:/reward/1", "models:/reward/2")

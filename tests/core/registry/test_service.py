@@ -25,6 +25,7 @@ from rlhf_core.training import TrainReport
 from rlhf_core.vocabulary import JobKind, ModelKind, Resource, Role
 from tests.builders import make_actor
 from tests.core.registry.world import make_version
+from tests.databases import only_sqlite
 
 
 def make_versions(store: Store, count: int) -> list[uuid.UUID]:
@@ -186,6 +187,16 @@ def test_deleted_and_damaged_versions_are_not_promoted(store: Store) -> None:
     with store.reading() as db:
         assert service.find_production(db) is None
         assert {v.id for v in service.list_versions(db, actor=SYSTEM)} == {damaged, gone}
+
+
+@only_sqlite
+def test_a_version_that_cannot_answer_for_its_name_never_serves(store: Store) -> None:
+    with store.writing() as db:
+        remote = make_version(db, kind=ModelKind.POLICY_REMOTE)
+        judge = make_version(db, model_name=service.POLICY_MODEL)
+    for version, name in ((remote, "reward"), (judge, "assistant")):
+        with pytest.raises(InvalidInput, match=f"which cannot answer for '{name}'"):
+            promote(store, version.id)
 
 
 def test_rolling_back_goes_through_the_history_step_by_step(store: Store) -> None:

@@ -8,11 +8,12 @@ from click.testing import CliRunner, Result
 
 from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.cli.main import main
-from rlhf_core.errors import Conflict, InvalidInput, NotFound, RlhfError
+from rlhf_core.errors import Conflict, GatesFailed, InvalidInput, NotFound, RlhfError
 from rlhf_core.registry.service import find_production
 from rlhf_core.release.service import list_deployments
 from rlhf_core.store.engine import Store
 from rlhf_core.vocabulary import Arm
+from tests.core.gates.world import examine
 from tests.core.release.live_world import make_pair, serve, start
 from tests.databases import only_sqlite
 
@@ -42,7 +43,7 @@ def refuse(error: type[RlhfError], said: str, *arguments: str) -> None:
 def test_version_is_tried_widened_and_promoted(store: Store) -> None:
     assert say("list") == "No version was tried out yet.\n"
     with store.writing() as db:
-        make_pair(db)
+        _, version = make_pair(db)
     assert "Days: unknown: no feedback came of late." in say("plan", "--drop", "0.1")
     assert answer("plan", "--open-ended")["is_planned"] is False
     made = answer("start", "2", "--reason", "it looks better", "--percent", "10")
@@ -55,6 +56,12 @@ def test_version_is_tried_widened_and_promoted(store: Store) -> None:
     assert "control: 3 requests of 3 users, 0 errors  approval 66.7%" in shown
     assert answer("show", "--id", str(deployment.id))["control"]["num_thumbs_up"] == 2
     assert "  25 %  running" in say("traffic", "25", "--reason", "no harm")
+    most = ("traffic", "75", "--reason", "no harm")
+    refuse(GatesFailed, "Rows examined (not measured)", *most)
+    assert "  75 %  running" in say(*most, "--override-reason", "urgent")
+    assert "  25 %  running" in say("traffic", "25", "--reason", "less again")
+    with store.writing() as db:
+        examine(db, version)
     refuse(Conflict, "has 25 %", "promote", "--reason", "good", "--expected-revision", "0")
     assert "promoted: good" in say("promote", "--reason", "good")
     with store.reading() as db:

@@ -118,7 +118,7 @@ def test_what_a_look_decided_stays() -> None:
         (1_200, VerdictKind.NO_WORSE, "A drop of 5 points or more is ruled out"),
         (1_162, VerdictKind.NO_DIFFERENCE, "cannot be ruled out"),
         (1_260, VerdictKind.BETTER, "4 points higher"),
-        (1_135, VerdictKind.WORSE, "Roll it back"),
+        (1_135, VerdictKind.WORSE, "It is rolled back"),
     ],
 )
 def test_last_look_decides(good: int, kind: VerdictKind, words: str) -> None:

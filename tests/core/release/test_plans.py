@@ -61,10 +61,19 @@ def test_plan_comes_back_from_its_row() -> None:
         assert plan_from_json(json.loads(json.dumps(plan.to_json()))) == plan
 
 
-@pytest.mark.parametrize("damaged", [None, [], {}, {"alpha": 0.05}])
+@pytest.mark.parametrize(
+    "damaged", [None, [], {}, {"alpha": 1}, {"power": "much"}, {"boundaries": [2.0]}]
+)
 def test_a_damaged_plan_is_a_sentence(damaged: object) -> None:
     with pytest.raises(InvalidInput, match="plan is damaged"):
         plan_from_json(damaged)
+
+
+def test_what_a_plan_lacks_is_reckoned_from_the_rest() -> None:
+    plan = plan_canary(Traffic(), looks=3, harm_alpha=0.02)
+    assert plan_from_json({"looks": 3, "harm_alpha": 0.02}) == plan
+    older = {name: value for name, value in plan.to_json().items() if name != "max_error_rise"}
+    assert plan_from_json(older) == plan
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,16 @@ def test_share_that_is_none(store: Store, percent: float, said: str) -> None:
 
 
 @only_sqlite
+def test_interleaving_leaves_some_who_get_the_control_alone(store: Store) -> None:
+    interleaving = {"kind": DeploymentKind.INTERLEAVING}
+    with store.writing() as db:
+        two = make_pair(db)[1]
+        with pytest.raises(InvalidInput, match="at most 99 % of the traffic"):
+            start(db, two, traffic_percent=99.5, **interleaving)
+        start(db, two, traffic_percent=99, **interleaving)
+
+
+@only_sqlite
 def test_version_that_cannot_take_part_is_refused_with_a_sentence(store: Store) -> None:
     def refused(error: type[RlhfError], said: str, version: Any, **fields: Any) -> None:
         with store.writing() as db, pytest.raises(error, match=said):

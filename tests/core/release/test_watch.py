@@ -4,6 +4,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Barrier
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -19,9 +20,9 @@ from rlhf_core.release.sums import ArmSums
 from rlhf_core.release.views import DeploymentView
 from rlhf_core.release.watch import check_running
 from rlhf_core.store.engine import Store
-from rlhf_core.store.tables import AuditEvent, Deployment, Interaction, ServedLogEntry
-from rlhf_core.vocabulary import Alias, Arm, DeploymentKind, RaterKind
-from tests.core.release.live_world import make_plan, rate, serve, start_new
+from rlhf_core.store.tables import AuditEvent, Deployment
+from rlhf_core.vocabulary import Alias, Arm, DeploymentKind, DeploymentState, RaterKind
+from tests.core.release.live_world import make_plan, policy_pair, rate, serve, start, start_new
 from tests.databases import only_sqlite
 
 CONTROL, TREATMENT = Arm.CONTROL, Arm.TREATMENT
@@ -47,10 +48,10 @@ def test_feedback_is_summed_by_arm_user_and_share(store: Store) -> None:
         grown, overlaps = read_strata(db, made.id)
     first, second = sorted(grown, key=lambda stratum: -stratum.share)
     assert (first.share, second.share) == (0.5, 0.25)
-    # ann: 3 rated, 2 good; two more rated one each, one of them good
+    # ann: 3 rated, 2 good; one more rated one, which is good; a neutral thumb says neither
     assert first.control == ArmSums(
-        num_requests=6, num_errors=0, num_users=3, num_failed_users=0, num_raters=3,
-        num_feedback=5, num_good=3, sum_nn=11.0, sum_yy=5.0, sum_ny=7.0,
+        num_requests=6, num_errors=0, num_users=3, num_failed_users=0, num_raters=2,
+        num_feedback=4, num_good=3, sum_nn=10.0, sum_yy=5.0, sum_ny=7.0,
     )  # fmt: skip
     assert first.treatment == ArmSums(
         num_requests=3, num_errors=1, num_users=2, num_failed_users=1, num_raters=1,
@@ -76,19 +77,6 @@ def test_what_does_not_count_is_left_out(store: Store) -> None:
         ((stratum,), _) = read_strata(db, made.id)
     for arm in (stratum.control, stratum.treatment):
         assert (arm.num_requests, arm.num_feedback, arm.num_good) == (1, 1, 1)
-
-
-def test_nameless_callers_are_told_apart_by_their_conversation(store: Store) -> None:
-    made = start_new(store)
-    with store.writing() as db:
-        talk = serve(db, made, CONTROL, [1, 1, 1])
-        serve(db, made, CONTROL, [1, 1])
-        db.execute(sa.update(ServedLogEntry).values(user_pseudonym=None))
-        db.execute(sa.update(Interaction).where(Interaction.id.in_(talk)).values(chat_id="talk"))
-        ((stratum,), _) = read_strata(db, made.id)
-        live = read_live(db, made.id, actor=SYSTEM)
-    assert (stratum.control.num_users, stratum.control.num_raters) == (3, 3)
-    assert live.control.num_users == 3
 
 
 def test_live_table_shows_each_arm_with_intervals(store: Store) -> None:
@@ -150,6 +138,7 @@ def test_harm_rolls_back_by_itself_and_says_why(store: Store) -> None:
     assert ended.verdict is not None
     assert ended.verdict.kind is VerdictKind.ROLL_BACK_HARM
     assert ended.end_reason == ended.verdict.sentence
+    assert ended.ended_by_itself
     with store.reading() as db:
         assert get_alias(db, "reward", actor=SYSTEM, alias=Alias.CANARY).version_id is None
         production = find_production(db)
@@ -161,6 +150,21 @@ def test_harm_rolls_back_by_itself_and_says_why(store: Store) -> None:
         assert [event and event["verdict"] for event in events] == [ended.end_reason]
         assert read_live(db, made.id, actor=SYSTEM).verdict == ended.verdict
     assert check_running(store) == []
+
+
+@only_sqlite
+def test_the_command_line_is_not_the_watch(store: Store) -> None:
+    made = start_new(store)
+    with store.writing() as db:
+        serve(db, made, CONTROL, [1] * 300)
+        serve(db, made, TREATMENT, [-1] * 100)
+    seen = look(store, made)
+    with store.writing() as db:
+        ended = service.end_deployment(
+            db, made.id, actor=SYSTEM, state=DeploymentState.STOPPED, reason="requests are lost",
+            expected_revision=seen.revision,
+        )  # fmt: skip
+    assert (ended.ended_by, ended.ended_by_itself) == (None, False)
 
 
 @only_sqlite
@@ -186,6 +190,38 @@ def test_mismatched_arms_are_kept_and_said(store: Store) -> None:
     assert seen.is_running
     assert seen.verdict is not None
     assert seen.verdict.kind is VerdictKind.BLOCKED_SAMPLE_RATIO
+
+
+@only_sqlite
+def test_mismatch_that_lasts_ends_the_canary(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = start_new(store)
+    with store.writing() as db:
+        serve(db, made, CONTROL, [1] * 300)
+        serve(db, made, TREATMENT, [-1] * 100)
+    assert look(store, made).is_running
+    for minutes, is_running in ((9, True), (11, False)):
+        later = utcnow() + timedelta(minutes=minutes)
+        monkeypatch.setattr("rlhf_core.release.watch.utcnow", lambda: later)  # noqa: B023
+        assert look(store, made).is_running is is_running
+    ended = look(store, made)
+    assert ended.state == "stopped"
+    assert ended.ended_by_itself
+    assert ended.end_reason is not None
+    assert ended.end_reason.startswith("For 10 minutes nobody could judge it. No verdict: 100 of")
+
+
+@only_sqlite
+def test_planned_canary_judged_worse_is_rolled_back_by_itself(store: Store) -> None:
+    """The planned look sees less than the alarm needs."""
+    plan = make_plan(is_planned=True, looks=1, detectable_drop=0.2, harm_alpha=0.0002)
+    made = start_new(store, plan=plan)
+    with store.writing() as db:
+        serve(db, made, CONTROL, [1] * 160 + [-1] * 40)
+        serve(db, made, TREATMENT, [1] * 138 + [-1] * 62)
+    ended = look(store, made)
+    assert ended.verdict is not None
+    assert ended.verdict.kind is VerdictKind.WORSE
+    assert (ended.state, ended.ended_by_itself) == ("rolled_back", True)
 
 
 @only_sqlite
@@ -232,7 +268,7 @@ def choose(store: Store, made: DeploymentView, wins: int, losses: int) -> None:
 def test_interleaved_orders_are_judged_by_what_users_choose(
     store: Store, wins: int, state: str
 ) -> None:
-    made = start_new(store, kind=DeploymentKind.INTERLEAVING, traffic_percent=100)
+    made = start_new(store, kind=DeploymentKind.INTERLEAVING, traffic_percent=99)
     choose(store, made, wins, 31 - wins)
     with store.writing() as db:  # nobody's point: below what was shown, and an order that failed
         shown = {"order": [1], "teams": ["control"]}
@@ -284,6 +320,36 @@ def test_damaged_plan_is_said_and_the_other_model_is_judged(
     made = start_new(store)
     with store.writing() as db:
         db.execute(sa.update(Deployment).values(plan={"canary": {"alpha": 1}}))
-    check_running(store)
-    assert "could not be judged: The deployment's plan is damaged" in caplog.text
-    assert str(made.id) in caplog.text
+        other = start(db, policy_pair(db)[1])
+        serve(db, other, CONTROL, [1] * 200)
+        serve(db, other, TREATMENT, [-1] * 200)
+    assert [one.id for one in check_running(store)] == [other.id]
+    assert f"{made.id} could not be judged: reward v2 is not judged: its plan" in caplog.text
+    with store.writing() as db:
+        assert read_live(db, made.id, actor=SYSTEM).verdict is None
+        listed = service.list_deployments(db, actor=SYSTEM, model_name="reward")
+        assert [one.is_damaged for one in listed] == [True]
+        changed = service.set_traffic(
+            db, made.id, actor=SYSTEM, percent=10.0, expected_revision=0, reason="less"
+        )
+        ended = service.end_deployment(
+            db, made.id, actor=SYSTEM, state=DeploymentState.STOPPED, reason="it is damaged",
+            expected_revision=changed.revision,
+        )  # fmt: skip
+    assert ended.state == "stopped"
+
+
+@only_sqlite
+@pytest.mark.parametrize(
+    "damage",
+    [{"verdict": {"kind": "new"}}, {"plan": {"steps": [{"since": "soon"}]}}, {"plan": ["?"]}],
+)
+def test_a_damaged_row_does_not_lock_the_model(store: Store, damage: dict[str, Any]) -> None:
+    made = start_new(store)
+    with store.writing() as db:
+        db.execute(sa.update(Deployment).values(**damage))
+        assert service.get_deployment(db, made.id, actor=SYSTEM).is_damaged
+        service.close_for_move(
+            db, "reward", actor=SYSTEM, version_id=made.version_id, reason="it is good"
+        )
+        start(db, service.get_version(db, made.version_id, actor=SYSTEM))

@@ -5,17 +5,20 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import count
 
 import pytest
 import sqlalchemy as sa
 
 from rlhf_core.accounts.permissions import SYSTEM
+from rlhf_core.clock import utcnow
+from rlhf_core.config import get_settings
 from rlhf_core.errors import InvalidInput, Unavailable
 from rlhf_core.registry.service import REWARD_MODEL, promote_version
 from rlhf_core.registry.views import ModelVersionView
 from rlhf_core.serving.memory import VersionMemory
-from rlhf_core.serving.traffic import BLIND_AFTER_S, Traffic
+from rlhf_core.serving.traffic import BLIND_AFTER_S, UNWATCHED, Traffic
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Deployment
 from rlhf_core.vocabulary import Arm, DeploymentKind
@@ -187,9 +190,84 @@ def test_long_without_the_database_no_canary_gets_traffic(
     world.traffic.refresh_deployment()
     assert world.shares()["reward v2"] == 400
     world.traffic._seen_at = time.monotonic() - BLIND_AFTER_S - 1
+    assert world.shares()["reward v1"] == 400, "the look hangs, but nobody waits for it"
+    assert "database" in world.traffic.describe()["problem"]
     world.traffic.refresh_deployment()
     assert world.shares()["reward v1"] == 400
     assert "database" in str(world.traffic.problem)
+
+
+def test_loading_for_long_is_no_hanging_database(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.run(100)
+    load = world.traffic._load
+
+    def load_slowly(version_id: uuid.UUID) -> Named:
+        world.traffic._seen_at -= BLIND_AFTER_S + 1
+        return load(version_id)
+
+    monkeypatch.setattr(world.traffic, "_load", load_slowly)
+    world.traffic.refresh_deployment()
+    assert world.shares()["reward v2"] == 400
+
+
+def test_a_version_that_ended_the_process_while_it_was_loaded_is_not_loaded_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marker = get_settings().data_dir / "taking-up-reward"
+    left: list[str] = []
+    load = world.traffic._load
+
+    def load_marked(version_id: uuid.UUID) -> Named:
+        left.append(marker.read_text())
+        return load(version_id)
+
+    first = world.run(50)
+    monkeypatch.setattr(world.traffic, "_load", load_marked)
+    world.traffic.refresh_deployment()
+    assert not marker.exists()
+    marker.write_text(left[0])  # as a process leaves it that ends in between
+    world.load.loaded.clear()
+    again = Traffic(world.store, world.load, model_name=REWARD_MODEL, capacity=2)
+    again.production.refresh()
+    world.traffic = again
+    again.refresh_deployment()
+    assert world.shares() == {"reward v1": 400, "reward v2": 0}
+    assert "reward v2" not in world.load.loaded
+    assert "broke off" in str(again.problem)
+    with world.store.writing() as db:
+        end_deployment(db, first)
+    world.run(50)
+    again.refresh_deployment()
+    assert world.shares()["reward v2"] > 100, "another deployment is another try"
+    assert not marker.exists()
+
+
+def test_what_no_worker_watches_gets_no_traffic_until_one_looks(world: World) -> None:
+    world.run(100)
+    world.traffic.refresh_deployment()
+    long_ago = utcnow() - timedelta(minutes=2)
+    for checked_at, expected in ((None, 0), (long_ago, 0), (utcnow(), 400)):
+        with world.store.writing() as db:
+            values = {"started_at": long_ago, "checked_at": checked_at}
+            db.execute(sa.update(Deployment).values(values))
+        world.traffic.refresh_deployment()
+        assert world.shares()["reward v2"] == expected
+        assert world.traffic.problem == (None if expected else UNWATCHED)
+    assert world.load.loaded == ["reward v1", "reward v2"], "they stay in memory"
+
+
+def test_what_a_split_needed_beyond_the_capacity_goes_with_it(world: World) -> None:
+    running = world.run(50)
+    small = Traffic(world.store, world.load, model_name=REWARD_MODEL, capacity=1)
+    small.production.refresh()
+    small.refresh_deployment()
+    assert len(small.memory.list_ids()) == 2
+    with world.store.writing() as db:
+        end_deployment(db, running)
+    small.refresh_deployment()
+    assert small.memory.list_ids() == [world.first.id]
 
 
 def test_a_version_asked_for_by_many_is_loaded_once_and_holds_up_no_other(world: World) -> None:
