@@ -36,17 +36,7 @@ def show_rules(rules: Sequence[RuleView]) -> None:
             "What it asks": [SPECS[rule.kind].asks for rule in rules],
         }
     )
-    st.dataframe(
-        frame,
-        hide_index=True,
-        height="content",
-        column_config={
-            "What it asks": st.column_config.TextColumn(width="large"),
-            "Limits": st.column_config.TextColumn(width="medium"),
-        },
-        key="rules",
-        alt="The rules, and what follows from breaking each",
-    )
+    st.table(frame, hide_index=True, alt="The rules, and what follows from breaking each")
 
 
 def edit_rule(rules: Sequence[RuleView], model_name: str | None) -> None:

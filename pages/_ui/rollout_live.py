@@ -9,17 +9,20 @@ from pages._ui.canary_state import say_canary_state
 from pages._ui.chart_table import show_chart
 from pages._ui.guard import admit
 from pages._ui.insight_charts import draw_bars
+from pages._ui.insight_rows import link_to_rows
 from pages._ui.insight_words import UNKNOWN, say_share
 from pages._ui.messages import plain, reporting
 from pages._ui.rollout_words import name_sides, say_days, say_ends
 from rlhf_core.accounts.permissions import Permission
+from rlhf_core.analytics.filters import Filters
 from rlhf_core.clock import utcnow
+from rlhf_core.registry.service import POLICY_MODEL
 from rlhf_core.release.judging import Verdict, VerdictKind
 from rlhf_core.release.sample_ratio import MISMATCH_BELOW
 from rlhf_core.release.service import read_live
 from rlhf_core.release.views import ArmView, DeploymentView, LiveTable
 from rlhf_core.store.engine import get_store
-from rlhf_core.vocabulary import DeploymentKind
+from rlhf_core.vocabulary import DeploymentKind, RaterKind
 
 EACH_LOOK = timedelta(seconds=3)
 STALE = timedelta(seconds=30)  # so long without a look of a worker is said
@@ -146,8 +149,25 @@ def show_arms(live: LiveTable) -> None:
         table, hide_index=True, height="content", key="rollout_arms",
         alt="Figures of control and treatment side by side",
     )  # fmt: skip
+    _link_to_ratings(live.deployment)
     if len(live.strata) > 1:
         _show_steps(live)
+
+
+def _link_to_ratings(deployment: DeploymentView) -> None:
+    """To what users said of either version's answers; candidates bear no version's name."""
+    numbers = (deployment.baseline_number, deployment.number)
+    if deployment.model_name != POLICY_MODEL or len({*numbers}) == 1:
+        return
+    with st.container(horizontal=True):
+        for number in numbers:
+            name = f"{deployment.model_name} v{number}"
+            filters = Filters(
+                since=deployment.started_at.date(),
+                model_names=(name,),
+                rater_kinds=(RaterKind.END_USER,),
+            )
+            link_to_rows(f"What users said of {plain(name)}", filters)
 
 
 def _figures(control: ArmView, treatment: ArmView, names: tuple[str, str]) -> list[dict[str, str]]:

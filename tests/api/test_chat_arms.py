@@ -89,8 +89,8 @@ def test_users_are_divided_and_keep_to_their_version_by_id_or_by_conversation(
     store: Store, shelf: PolicyShelf, ask: Ask
 ) -> None:
     running = start(store, shelf, percent=50.0)
-    users = [{"user": f"user {number}"} for number in range(6)]
-    talks = [{"chat_id": f"talk {number}"} for number in range(6)]
+    users = [{"user": f"user {number}"} for number in range(14)]
+    talks = [{"chat_id": f"talk {number}"} for number in range(14)]
     for who in (users, talks):
         first = [ask(**one)["model"] for one in who]
         assert set(first) == {"assistant v1", "assistant v2"}

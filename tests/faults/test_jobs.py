@@ -39,6 +39,7 @@ def test_killed_worker_takes_its_children_along_and_its_next_life_goes_on(world:
     assert world.starts_of(job_id) == [1, 2]
 
 
+@postgres_is_slow
 def test_another_worker_takes_over_from_a_killed_one(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,7 +84,7 @@ def test_worker_ends_with_its_parent_and_leaves_no_orphan(world: World) -> None:
     assert world.job(job_id).state is JobState.QUEUED
 
 
-@postgres_is_slow
+@pytest.mark.slow
 def test_canceling_the_run_of_a_dead_worker_needs_no_worker(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

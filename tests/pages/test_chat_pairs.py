@@ -17,10 +17,9 @@ from rlhf_core.serving.chat_client import stream_policy
 from rlhf_core.store.engine import Store
 from rlhf_core.store.tables import Comparison, Deployment, Interaction, ServedLogEntry
 from rlhf_core.vocabulary import Choice, Role
-from tests.core.policies.tiny_policies import make_policy
 from tests.core.serving.policies import promote_policy, register_policy
 from tests.core.serving.server import serve
-from tests.pages.test_chat import open_chat
+from tests.pages.test_chat import make_roomy_policy, open_chat
 
 SignIn = Callable[[Role], Actor]
 Versions = tuple[ModelVersionView, ModelVersionView]
@@ -28,7 +27,7 @@ Versions = tuple[ModelVersionView, ModelVersionView]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_policy(tmp_path_factory.mktemp("policy"), seed=3)
+    return make_roomy_policy(tmp_path_factory.mktemp("policy"))
 
 
 @pytest.fixture

@@ -159,7 +159,7 @@ def test_rules_are_shown_to_all_and_changed_by_admins(
     app = AppTest.from_file(SOURCE_ROOT / "app.py").run(timeout=30)
     app.switch_page("pages/models/gates.py").run(timeout=30)
     assert not app.exception
-    table = app.dataframe[0].value.set_index("Rule")
+    table = app.table[0].value.set_index("Rule")
     assert table.loc["Rows examined", "Limits"] == "At least this many rows: 60"
     assert table.loc["Rows examined", "Comes from"] == "set for all models"
     if role is Role.TRAINER:
@@ -169,9 +169,9 @@ def test_rules_are_shown_to_all_and_changed_by_admins(
     app.number_input(key="rule_min_rows_None_num_rows").set_value(90.0)
     app.checkbox(key="rule_required_None_num_rows").uncheck()
     app.button(key="rule_save").click().run(timeout=30)
-    table = app.dataframe[0].value.set_index("Rule")
+    table = app.table[0].value.set_index("Rule")
     assert table.loc["Rows examined", "Limits"] == "At least this many rows: 90"
     assert table.loc["Rows examined", "Breaking it"] == "warns"
     app.button(key="rule_reset").click().run(timeout=30)
-    table = app.dataframe[0].value.set_index("Rule")
+    table = app.table[0].value.set_index("Rule")
     assert table.loc["Rows examined", "Limits"] == "At least this many rows: 30"
