@@ -69,6 +69,7 @@ def test_sign_out_leads_to_the_sign_in_page(open_as: OpenAs, live_server: LiveSe
     expect(page).to_have_url(f"{live_server.url}/login?next=%2F%3Fitem%3D1")
 
 
+@pytest.mark.slow
 def test_documentation_of_the_api_opens_in_the_browser(
     open_as: OpenAs, live_server: LiveServer
 ) -> None:

@@ -96,6 +96,7 @@ def test_view_is_shared_by_its_address_and_holds_on_the_next_page(
     expect(other).to_have_url(re.compile("trends.*action=search"))
 
 
+@pytest.mark.slow
 def test_chart_and_its_table_can_be_taken_away(browser: Browser, server: LiveServer) -> None:
     page = open_page(browser, server, "/overview")
     wait_for_charts(page, "overview_trend")

@@ -46,6 +46,7 @@ def check(page: Page) -> None:
     page.set_viewport_size(DESK)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_judged")
 @pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.slow), "dark"])
 def test_raters_and_disputes_are_readable_and_fit_a_phone(

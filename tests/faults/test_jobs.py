@@ -53,6 +53,7 @@ def test_another_worker_takes_over_from_a_killed_one(
     assert (done.state, done.attempt, done.executor_id) == (JobState.SUCCEEDED, 2, "b:cpu")
 
 
+@pytest.mark.slow
 @postgres_is_slow
 def test_stopped_worker_gives_its_run_back_and_the_next_goes_on(world: World) -> None:
     worker = world.start_worker()

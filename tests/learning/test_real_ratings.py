@@ -30,6 +30,7 @@ SHORT_CHARS = 1_000
 """Of prompt and completion together: a third of the rows, embedded in seconds."""
 
 
+@pytest.mark.slow
 @only_sqlite
 def test_imported_ratings_give_the_means_of_the_files(store: Store, shared_data: Path) -> None:
     folder = shared_data / "cohere_hf"

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.config import SOURCE_ROOT
 from rlhf_core.dataset.export import export_version
@@ -34,6 +36,7 @@ def run_json(*arguments: object) -> dict[str, Any]:
     return answer
 
 
+@pytest.mark.slow
 def test_freeze_check_and_export_pairs(store: Store, tmp_path: Path) -> None:
     with store.writing() as db:
         fill(db)

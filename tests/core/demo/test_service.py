@@ -26,7 +26,7 @@ from rlhf_core.store.tables import Interaction, RatingQueue, RollupDirtyDay
 from rlhf_core.training import TrainReport
 from rlhf_core.vocabulary import DEMO_SOURCE, DatasetPurpose, ModelKind, Role
 from tests.builders import make_actor, make_feedback, make_interaction
-from tests.databases import only_sqlite
+from tests.databases import only_sqlite, postgres_is_slow
 
 END = datetime(2026, 3, 2, 15, 30, tzinfo=UTC)
 KEPT = {"audit_events", "rollup_dirty_days", "store_facts", "alembic_version"}
@@ -53,6 +53,7 @@ def build(store: Store, **params: Any) -> tuple[list[Any], dict[str, int]]:
         return list(built.rows), built.left_out
 
 
+@postgres_is_slow
 def test_demo_is_loaded_once_and_cleared_without_a_trace(store: Store) -> None:
     with store.writing() as db:
         mine = make_interaction(db, prompt="Mine?")
@@ -186,6 +187,7 @@ def test_what_was_made_of_the_demo_alone_goes_with_it(store: Store) -> None:
     assert not (get_settings().artifact_dir / frozen.artifact_path).exists()
 
 
+@pytest.mark.slow
 @only_sqlite
 def test_a_starter_of_demo_conversations_goes_too_and_one_of_others_stays(store: Store) -> None:
     load(store)

@@ -29,6 +29,7 @@ from rlhf_core.store.tables import (
 )
 from rlhf_core.vocabulary import ImportFormat, Role
 from tests.core.interchange.conftest import Importing
+from tests.databases import postgres_is_slow
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "data" / "native_example.jsonl"
 
@@ -321,6 +322,7 @@ def test_refused_lines_go_to_the_data_folder_where_the_files_folder_is_closed(
     assert report.rejected_path == tmp_path / "data" / "rejected" / "app.jsonl.rejected.jsonl"
 
 
+@postgres_is_slow
 def test_a_killed_import_is_run_again_and_completes(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "app.jsonl"
     lines = 15_000

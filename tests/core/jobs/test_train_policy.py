@@ -163,6 +163,7 @@ def test_starter_stays_registered_where_the_policy_fails(store: Store) -> None:
     assert not list(starter.folder.parent.glob(f"{job.id}-*-policy"))
 
 
+@pytest.mark.slow
 @only_sqlite
 def test_thumbs_pairs_and_good_answers_train_without_a_reward(store: Store, base: Path) -> None:
     with store.writing() as db:

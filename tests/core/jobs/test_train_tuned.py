@@ -46,6 +46,7 @@ def enqueue_tuned(store: Store, bert: Path, **params: Any) -> JobView:
     return enqueue(store, learner=JobKind.TRAIN_TRANSFORMER, options=options, **params)
 
 
+@pytest.mark.slow
 @only_sqlite
 def test_transformer_takes_the_place_of_embeddings_under_one_name_and_serves(
     store: Store, bert: Path

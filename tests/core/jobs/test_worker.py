@@ -87,6 +87,7 @@ def test_two_workers_run_20_jobs_once_each(world: World, tmp_path: Path) -> None
     assert "ended with exit status 0 and left no result" in (ended[0].message or "")
 
 
+@postgres_is_slow
 def test_the_same_executor_twice_is_refused(world: World) -> None:
     world.start_worker("test:cpu")
     second = world.start_worker("test:cpu", is_ready=False)

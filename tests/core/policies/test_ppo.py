@@ -82,6 +82,7 @@ def test_an_adaptive_price_rises_while_the_kl_is_above_its_target(
     assert report.metrics["kl_coef"] > 0.011
 
 
+@pytest.mark.slow
 def test_lora_learns_and_is_merged_into_a_plain_model(tiny: Path, tmp_path: Path) -> None:
     report = train(
         tiny, tmp_path, count_of("d"), updates=30, lora_rank=4, lr=3e-2, batch_size=16, kl_coef=0.0

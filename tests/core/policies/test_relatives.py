@@ -62,7 +62,7 @@ def lead(folder: Path) -> float:
     return good - bad
 
 
-@pytest.mark.parametrize("options", [{}, {"lora_rank": 4}])
+@pytest.mark.parametrize("options", [{}, pytest.param({"lora_rank": 4}, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("relative", [dpo, kto])
 def test_good_answers_become_likelier_than_bad_ones(
     relative: Callable[..., Learn], options: dict[str, Any], tiny: Path, tmp_path: Path
@@ -80,7 +80,7 @@ def test_good_answers_become_likelier_than_bad_ones(
     assert not (tmp_path / "work").exists() or not list((tmp_path / "work").iterdir())
 
 
-@pytest.mark.parametrize("relative", REWARDED)
+@pytest.mark.parametrize("relative", [pytest.param(rloo, marks=pytest.mark.slow), grpo])
 def test_a_reward_rises_and_the_held_out_one_teaches_nothing(
     relative: Callable[..., Learn], tiny: Path, tmp_path: Path
 ) -> None:

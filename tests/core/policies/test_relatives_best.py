@@ -74,6 +74,7 @@ def test_the_policy_with_the_lowest_held_out_loss_is_written(
     assert same(weights(tmp_path / "kept"), weights(tmp_path / "last")) == (kept == max(judged))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_keeps_the_same_policy(tiny: Path, tmp_path: Path) -> None:
     whole = run(rloo(tiny, held=dislike, **FAST), tmp_path / "once")
     with pytest.raises(TrainingFailed, match="Stopped on request after step 6"):
