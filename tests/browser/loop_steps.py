@@ -37,7 +37,12 @@ def import_files(page: Page, files: tuple[Path, Path | None]) -> None:
     expect(page.locator(".st-key-import_check button")).to_be_visible()
     picture(page, "import")
     press(page, "import_check")
-    expect(page.locator(".st-key-import_start")).to_be_visible(timeout=180_000)
+    checked = page.locator(".st-key-import_start")
+    try:
+        expect(checked).to_be_visible(timeout=60_000)
+    except AssertionError:  # a table that came late moved the button away under the click
+        press(page, "import_check")
+        expect(checked).to_be_visible(timeout=180_000)
     press(page, "import_start")
     expect(page.get_by_text("The import is finished.")).to_be_visible(timeout=180_000)
 
