@@ -2,6 +2,9 @@ PY = .venv/bin/python
 # Real browsers and killed processes on a busy machine: a test may fail once, and is then named.
 RERUNS = --reruns 1 -r fER
 
+# The suite starts some two hundred Python processes: each reads compiled files, none compiles again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: install run test test-all check bench
 
 install: .venv/installed

@@ -21,14 +21,14 @@ from rlhf_core.gates.views import list_blocking
 from rlhf_core.registry.service import POLICY_MODEL, REWARD_MODEL
 from rlhf_core.registry.views import ModelVersionView
 from rlhf_core.release.live import TRAFFIC_DAYS, read_traffic
-from rlhf_core.release.plans import STEPS, CanaryPlan, Traffic, plan_canary
+from rlhf_core.release.plans import SHARES, CanaryPlan, Traffic, plan_canary
 from rlhf_core.release.starting import MAX_PROMPT_CHARS
 from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import DeploymentKind
 
 _QUESTION = "rollout_start_question"  # what is about to be started, while its dialog is open
 PLANNED, OPEN_ENDED = "Planned", "Open-ended"
-COMPARED_SHARES = (*STEPS[:-1], 50.0)
+COMPARED_SHARES = (*SHARES[:-1], 50.0)
 KINDS = {
     REWARD_MODEL: (DeploymentKind.CANARY, DeploymentKind.INTERLEAVING),
     POLICY_MODEL: (DeploymentKind.CANARY, DeploymentKind.AB_TEST),
@@ -112,7 +112,7 @@ def _ask_percent(kind: DeploymentKind) -> float:
     is_merged = kind is DeploymentKind.INTERLEAVING
     return st.number_input(
         "Share of the users, in percent", min_value=0.1, max_value=99.0,
-        value=50.0 if is_merged else STEPS[0], step=5.0, format="%.1f",
+        value=50.0 if is_merged else SHARES[0], step=5.0, format="%.1f",
         key=f"rollout_share_{kind.value}", width=260,
         help="Sticky: who gets the treatment keeps it, also when the share grows.",
     )  # fmt: skip

@@ -5,7 +5,7 @@ from typing import Literal
 from pages._ui.insight_words import UNKNOWN
 from rlhf_core.agreement import Interval
 from rlhf_core.release.judging import VerdictKind
-from rlhf_core.release.plans import STEPS
+from rlhf_core.release.plans import SHARES
 from rlhf_core.release.views import DeploymentView
 from rlhf_core.vocabulary import DeploymentKind, DeploymentState
 
@@ -52,7 +52,7 @@ def name_deployment(deployment: DeploymentView) -> str:
 
 def find_next_step(percent: float) -> float | None:
     """The next step of the share below all of it; None: the next one is the promotion."""
-    return next((step for step in STEPS if percent < step < STEPS[-1]), None)
+    return next((step for step in SHARES if percent < step < SHARES[-1]), None)
 
 
 def say_ends(share: Interval | None) -> str:

@@ -10,7 +10,7 @@ from rlhf_core.api.schemas import Out
 from rlhf_core.feedback.drafts import Draft, FilledText, Name
 from rlhf_core.registry.service import REWARD_MODEL
 from rlhf_core.release.judging import VerdictKind
-from rlhf_core.release.plans import STEPS
+from rlhf_core.release.plans import SHARES
 from rlhf_core.vocabulary import Arm, DeploymentKind, DeploymentState
 
 MAX_NUMBER = 2**31 - 1
@@ -28,7 +28,7 @@ class PlanIn(Draft):
 
     model: Name = REWARD_MODEL
     kind: DeploymentKind = DeploymentKind.CANARY
-    traffic_percent: float = STEPS[0]
+    traffic_percent: float = SHARES[0]
     is_planned: bool = True
     detectable_drop: float | None = None
     power: float | None = None

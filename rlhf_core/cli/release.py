@@ -15,7 +15,7 @@ from rlhf_core.gates.service import verify_files
 from rlhf_core.registry.service import REWARD_MODEL, get_version_by_number
 from rlhf_core.registry.views import ModelVersionView
 from rlhf_core.release import live, service
-from rlhf_core.release.plans import STEPS, CanaryPlan
+from rlhf_core.release.plans import SHARES, CanaryPlan
 from rlhf_core.release.starting import get_version_of_run
 from rlhf_core.release.views import ArmView, DeploymentView, LiveTable
 from rlhf_core.vocabulary import DeploymentKind, DeploymentState
@@ -40,7 +40,7 @@ kind_option = click.option(
     help="interleaving: each order of candidates is drafted from both versions.",
 )
 percent_option = click.option(
-    "--percent", type=float, default=STEPS[0], show_default=True, help="Of the traffic."
+    "--percent", type=float, default=SHARES[0], show_default=True, help="Of the traffic."
 )
 plan_options = (
     click.option(

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from rlhf_core.accounts.permissions import Actor, Permission, require
 from rlhf_core.errors import InvalidInput
 from rlhf_core.gates.service import check_share, promote_by_gates
-from rlhf_core.release.plans import STEPS, CanaryPlan
+from rlhf_core.release.plans import SHARES, CanaryPlan
 from rlhf_core.release.service import (
     get_deployment,
     hold_deployment,
@@ -32,7 +32,7 @@ def start_by_gates(
     plan: CanaryPlan,
     reason: str,
     kind: DeploymentKind = DeploymentKind.CANARY,
-    traffic_percent: float = STEPS[0],
+    traffic_percent: float = SHARES[0],
     control_prompt: str | None = None,
     treatment_prompt: str | None = None,
     override_reason: str | None = None,

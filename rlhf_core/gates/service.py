@@ -24,6 +24,7 @@ from rlhf_core.gates.rules import (
 )
 from rlhf_core.gates.vetoes import hold_model, list_vetoes, set_veto, withdraw_veto
 from rlhf_core.gates.views import Finding, GateResult, RuleView, list_blocking
+from rlhf_core.registry.reasons import clean_reason
 from rlhf_core.registry.service import (
     find_roll_back_target,
     get_version,
@@ -64,7 +65,6 @@ CHECKS: dict[GateKind, Callable[[Examined, Mapping[str, Any]], Finding]] = {
     GateKind.CONSENT: data.check_consent,
     GateKind.ERASED_ROWS: data.check_erased,
 }
-MAX_REASON_CHARS = 2000
 MAX_SMALL_SHARE = 50.0
 """Percent of the traffic. Beyond, most users have the version: it is asked what production is."""
 
@@ -236,12 +236,11 @@ def _decide(
     if override_reason is None or firm:
         raise GatesFailed(_refusal(version, firm or blocking, bool(firm)), failed=names)
     require(actor, Permission.OVERRIDE_GATES)
-    reason: str = storable(override_reason.strip())
-    if not 0 < len(reason) <= MAX_REASON_CHARS:
-        raise InvalidInput(
-            f"Say in 1 to {MAX_REASON_CHARS} characters why the rules are passed over.",
-            field="override_reason",
-        )
+    reason = clean_reason(
+        override_reason,
+        ask="Say why the rules are passed over: the reason is kept in the audit.",
+        field="override_reason",
+    )
     record_event(
         db, actor=actor, action="gates.override", target_kind="model_version",
         target_id=version.id,

@@ -8,15 +8,13 @@ from sqlalchemy.orm import Session
 from rlhf_core.accounts.audit import record_event
 from rlhf_core.accounts.permissions import Actor, Permission, require
 from rlhf_core.clock import new_id, utcnow
-from rlhf_core.errors import Conflict, Forbidden, InvalidInput, NotFound
+from rlhf_core.errors import Conflict, Forbidden, NotFound
 from rlhf_core.gates.views import VetoView
+from rlhf_core.registry.reasons import clean_reason
 from rlhf_core.registry.service import get_version
-from rlhf_core.registry.views import storable
 from rlhf_core.store.tables import Account, Model, ModelVersion, VersionVeto
 from rlhf_core.store.upsert import changed_rows
 from rlhf_core.vocabulary import Role
-
-MAX_REASON_CHARS = 2000
 
 
 def list_vetoes(db: Session, version_id: uuid.UUID, *, actor: Actor) -> list[VetoView]:
@@ -36,7 +34,7 @@ def set_veto(db: Session, version_id: uuid.UUID, *, actor: Actor, reason: str) -
     require(actor, Permission.ADJUDICATE)
     hold_model(db, version_id=version_id)
     version = get_version(db, version_id, actor=actor)
-    text = _clean(reason)
+    text = clean_reason(reason)
     standing = [one for one in load_vetoes(db, version_id) if one.withdrawn_at is None]
     if any(one.account_id == actor.account_id for one in standing):
         raise Conflict(f"Your veto against {version.name} stands already.")
@@ -66,7 +64,7 @@ def withdraw_veto(db: Session, veto_id: uuid.UUID, *, actor: Actor, reason: str)
         Conflict: it is withdrawn already.
     """
     require(actor, Permission.ADJUDICATE)
-    text = _clean(reason)
+    text = clean_reason(reason)
     row = db.execute(
         sa.select(VersionVeto.version_id, VersionVeto.account_id).where(VersionVeto.id == veto_id)
     ).one_or_none()
@@ -118,14 +116,3 @@ def hold_model(
     else:
         is_meant = Model.name == name
     db.execute(sa.select(Model.id).where(is_meant).with_for_update(key_share=True))
-
-
-def _clean(reason: str) -> str:
-    text: str = storable(reason.strip())
-    if not text:
-        raise InvalidInput("Say why: the reason is kept.", field="reason")
-    if len(text) > MAX_REASON_CHARS:
-        raise InvalidInput(
-            f"The reason is longer than {MAX_REASON_CHARS} characters.", field="reason"
-        )
-    return text

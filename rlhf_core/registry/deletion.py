@@ -19,8 +19,9 @@ from rlhf_core.accounts.permissions import Actor, Permission, require
 from rlhf_core.clock import utcnow
 from rlhf_core.config import get_settings
 from rlhf_core.errors import Conflict, InvalidInput, NotFound
+from rlhf_core.registry.reasons import clean_reason
 from rlhf_core.registry.service import get_version
-from rlhf_core.registry.views import ModelVersionView, load_versions, storable
+from rlhf_core.registry.views import ModelVersionView, load_versions
 from rlhf_core.store.tables import Deployment, Job, Model, ModelVersion
 from rlhf_core.vocabulary import DeploymentState, JobState
 
@@ -28,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 BASES = ("base", "teacher")
 """In a version's details: what it began from. Adapters are nothing without it."""
-MAX_REASON_CHARS = 2000
 
 
 def delete_version(
@@ -41,11 +41,7 @@ def delete_version(
         InvalidInput: it is deleted already, or no reason is given.
     """
     require(actor, Permission.PROMOTE_MODELS)
-    text = storable(reason.strip())
-    if not text or len(text) > MAX_REASON_CHARS:
-        raise InvalidInput(
-            f"Say why it is deleted, in up to {MAX_REASON_CHARS} characters.", field="reason"
-        )
+    text = clean_reason(reason)
     # Promotions hold the row too (`service.hold_version`): of the two, one waits and sees the other
     locked = sa.select(ModelVersion.id).where(ModelVersion.id == version_id).with_for_update()
     if db.scalar(locked) is None:

@@ -19,6 +19,7 @@ from rlhf_core.artifacts import ArtifactInfo, open_lately
 from rlhf_core.clock import new_id, utcnow
 from rlhf_core.errors import Conflict, InvalidInput, NotFound
 from rlhf_core.registry.files import relative_path
+from rlhf_core.registry.reasons import clean_reason
 from rlhf_core.registry.views import (
     ROLLED_BACK,
     AliasChangeView,
@@ -40,7 +41,6 @@ REWARD_MODEL = "reward"
 POLICY_MODEL = "assistant"
 """The name of the policy that answers."""
 MAX_NAME_CHARS = 200
-MAX_REASON_CHARS = 2000
 
 
 def register_version(
@@ -283,7 +283,7 @@ def _move(
     evidence: dict[str, Any] | None,
     action: str,
 ) -> AliasView:
-    reason = _clean_reason(reason)
+    reason = clean_reason(reason)
     hold_version(db, version.id)
     if version.model_name == (wrong := REWARD_MODEL if version.is_policy else POLICY_MODEL):
         what = f"{version.name} is of kind {version.kind.value}, which cannot answer for {wrong!r}"
@@ -385,14 +385,3 @@ def _get_version(db: Session, version_id: uuid.UUID) -> ModelVersionView:
     if not found:
         raise NotFound(f"There is no model version {version_id}.")
     return found[0]
-
-
-def _clean_reason(reason: str) -> str:
-    text: str = storable(reason.strip())
-    if not text:
-        raise InvalidInput("Say why: the reason is kept in the history.", field="reason")
-    if len(text) > MAX_REASON_CHARS:
-        raise InvalidInput(
-            f"The reason is longer than {MAX_REASON_CHARS} characters.", field="reason"
-        )
-    return text

@@ -29,7 +29,7 @@ from rlhf_core.release.counts import (
 )
 from rlhf_core.release.interleaving import interleaving_verdict
 from rlhf_core.release.judging import Verdict, VerdictKind, judge
-from rlhf_core.release.plans import STEPS, CanaryPlan, Traffic, measure_traffic, plan_canary
+from rlhf_core.release.plans import SHARES, CanaryPlan, Traffic, measure_traffic, plan_canary
 from rlhf_core.release.starting import check_share
 from rlhf_core.release.sums import ArmSums, Overlap, sum_arm
 from rlhf_core.release.views import (
@@ -132,7 +132,7 @@ def make_plan(
     *,
     actor: Actor,
     kind: DeploymentKind = DeploymentKind.CANARY,
-    traffic_percent: float = STEPS[0],
+    traffic_percent: float = SHARES[0],
     **numbers: Any,
 ) -> CanaryPlan:
     """The plan of a deployment at the traffic seen; `numbers` are those of `plan_canary`.

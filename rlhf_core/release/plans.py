@@ -15,7 +15,7 @@ from rlhf_core.release.sequential import (
 )
 from rlhf_core.release.sums import ArmSums
 
-STEPS = (5.0, 25.0, 100.0)
+SHARES = (5.0, 25.0, 100.0)
 """Percent of the traffic that a version gets one after the other; the last is its promotion."""
 ASSUMED_APPROVAL = 0.8  # where nothing was rated yet
 HARM_HALVES = 2  # ratings and errors share the chance of a false roll back
@@ -145,7 +145,7 @@ def plan_canary(
     traffic: Traffic,
     *,
     is_planned: bool = True,
-    traffic_percent: float = STEPS[0],
+    traffic_percent: float = SHARES[0],
     detectable_drop: float = 0.05,
     power: float = 0.9,
     alpha: float = 0.05,

@@ -18,8 +18,8 @@ from rlhf_core.accounts.permissions import Actor, Permission, require
 from rlhf_core.artifacts import open_lately
 from rlhf_core.clock import new_id, utcnow
 from rlhf_core.errors import Conflict, InvalidInput, NotFound
+from rlhf_core.registry.reasons import MAX_REASON_CHARS, clean_reason
 from rlhf_core.registry.service import (
-    MAX_REASON_CHARS,
     find_production,
     get_version,
     hold_version,
@@ -30,8 +30,7 @@ from rlhf_core.release.assignment import read_running
 from rlhf_core.release.canary_alias import point_canary
 from rlhf_core.release.judging import Verdict
 from rlhf_core.release.live import read_live as read_live
-from rlhf_core.release.plans import STEPS as SHARES
-from rlhf_core.release.plans import CanaryPlan
+from rlhf_core.release.plans import SHARES, CanaryPlan
 from rlhf_core.release.starting import SERVED, check_share, check_sides
 from rlhf_core.release.views import (
     DUE_DAYS,
@@ -78,7 +77,7 @@ def start_deployment(
         Unavailable: the version's files cannot be read.
     """
     require(actor, Permission.PROMOTE_MODELS)
-    reason = _clean_reason(reason)
+    reason = clean_reason(reason)
     check_share(kind, traffic_percent)
     model_id = _hold_model(db, model_name)
     hold_version(db, version_id)  # against a deletion at the same moment
@@ -140,7 +139,7 @@ def set_traffic(
         InvalidInput: the share is none; 100 % is a promotion.
     """
     require(actor, Permission.PROMOTE_MODELS)
-    reason = _clean_reason(reason)
+    reason = clean_reason(reason)
     before = _hold(db, deployment_id, expected_revision)
     check_share(before.kind, percent)
     if percent == before.traffic_percent:
@@ -182,7 +181,7 @@ def end_deployment(
         InvalidInput: a test of system prompts has no version to promote.
     """
     require(actor, Permission.PROMOTE_MODELS)
-    reason = _clean_reason(reason)
+    reason = clean_reason(reason)
     if state is DeploymentState.RUNNING:
         raise InvalidInput("A deployment ends promoted, rolled back or stopped.", field="state")
     before = _hold(db, deployment_id, expected_revision)
@@ -227,7 +226,7 @@ def close_for_move(
     (see `describe_evidence`), or None where none ran.
     """
     require(actor, Permission.PROMOTE_MODELS)
-    reason = _clean_reason(reason)
+    reason = clean_reason(reason)
     _hold_model(db, model_name)
     running = read_running(db, model_name)
     if running is None:
@@ -361,14 +360,3 @@ def _get(db: Session, deployment_id: uuid.UUID) -> DeploymentView:
     if not found:
         raise NotFound(f"There is no deployment {deployment_id}.")
     return found[0]
-
-
-def _clean_reason(reason: str) -> str:
-    text: str = storable(reason.strip())
-    if not text:
-        raise InvalidInput("Say why: the reason is kept in the history.", field="reason")
-    if len(text) > MAX_REASON_CHARS:
-        raise InvalidInput(
-            f"The reason is longer than {MAX_REASON_CHARS} characters.", field="reason"
-        )
-    return text

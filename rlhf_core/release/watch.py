@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from rlhf_core.accounts.permissions import SYSTEM
 from rlhf_core.clock import utcnow
 from rlhf_core.errors import Conflict, RlhfError
-from rlhf_core.registry.service import MAX_REASON_CHARS
+from rlhf_core.registry.reasons import MAX_REASON_CHARS
 from rlhf_core.registry.views import storable
 from rlhf_core.release.counts import read_strata
 from rlhf_core.release.judging import Verdict, VerdictKind

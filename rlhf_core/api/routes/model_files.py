@@ -21,7 +21,7 @@ from rlhf_core.api.routes.models import ModelVersionOut, Name, Number, Reader
 from rlhf_core.api.schemas import REFUSALS, Out
 from rlhf_core.demo.marks import find_marks
 from rlhf_core.jobs.model_exchange import read_card
-from rlhf_core.registry.deletion import MAX_REASON_CHARS, delete_version, remove_deleted_files
+from rlhf_core.registry.deletion import delete_version, remove_deleted_files
 from rlhf_core.registry.files import (
     begin_download,
     check_files,
@@ -39,6 +39,7 @@ from rlhf_core.registry.lineage import (
     list_lineage_rows,
 )
 from rlhf_core.registry.lineage_raters import list_lineage_raters
+from rlhf_core.registry.reasons import MAX_REASON_CHARS
 from rlhf_core.registry.service import get_version_by_number
 from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import DatasetPurpose, JobKind, JobState, RaterKind, Split
