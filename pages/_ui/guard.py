@@ -62,7 +62,7 @@ def _find_actor() -> Actor | None:
     try:
         secret = find_session_secret()
         if secret:
-            with get_store().reading() as db:
+            with get_store().glancing() as db:
                 actor = find_session_actor(db, secret)
     except RlhfError as error:
         show_error(error)

@@ -95,10 +95,10 @@ def find_place(actor: Actor, queue: QueueView | None) -> Place | None:
         spot = None
     if spot is not None:
         item_id, occasion = spot
-        with get_store().reading() as db:
+        with get_store().glancing() as db:
             return Place(get_interaction(db, item_id, actor=actor, occasion=occasion), queue)
     if queue is None:
-        with get_store().reading() as db:
+        with get_store().glancing() as db:
             item = next_to_rate(db, actor=actor)
         return None if item is None else Place(item, queue)
     with get_store().writing() as db:
@@ -255,7 +255,7 @@ def find_next(place: Place) -> Spot | None:
     """
     actor = require_page(Permission.RATE)
     if place.queue is None:
-        with get_store().reading() as db:
+        with get_store().glancing() as db:
             found = next_to_rate(db, actor=actor, after=place.item.id)
         return None if found is None else (found.id, 0)
     with get_store().writing() as db:
@@ -275,7 +275,7 @@ def find_former(place: Place | None) -> Spot | None:
         return trail.pop()
     actor = require_page(Permission.RATE)
     here = NOWHERE if place is None else place.item.id
-    with get_store().reading() as db:
+    with get_store().glancing() as db:
         found = next_to_rate(db, actor=actor, before=here)
     return None if found is None else (found.id, 0)
 

@@ -5,10 +5,10 @@ import uuid
 import streamlit as st
 
 from pages._ui.messages import plain
-from rlhf_core.accounts.permissions import Actor
+from rlhf_core.accounts.permissions import SYSTEM, Actor
 from rlhf_core.errors import NotFound, RlhfError
 from rlhf_core.queues.progress import count_done, count_own
-from rlhf_core.queues.service import get_queue, list_queues
+from rlhf_core.queues.service import check_visible, get_queue, list_queues
 from rlhf_core.queues.views import QueueView
 from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import QueueSubject
@@ -30,12 +30,15 @@ def chosen_queue() -> uuid.UUID | None:
 
 
 def find_queue(actor: Actor) -> QueueView | None:
-    """The chosen queue as it is now."""
+    """The chosen queue, at most 2 s old: read with every key. Leasing reads it anew."""
     queue_id = chosen_queue()
-    if queue_id is None:
-        return None
-    with get_store().reading() as db:
-        return get_queue(db, queue_id, actor=actor)
+    return None if queue_id is None else check_visible(_read_queue(queue_id), actor=actor)
+
+
+@st.cache_resource(ttl=2, max_entries=200, show_spinner=False)
+def _read_queue(queue_id: uuid.UUID) -> QueueView:
+    with get_store().glancing() as db:
+        return get_queue(db, queue_id, actor=SYSTEM, with_closed=True)
 
 
 def leave_queue() -> None:
@@ -47,6 +50,7 @@ def leave_queue() -> None:
 
 def leave_lost_queue(actor: Actor) -> None:
     """Leave the chosen queue where it is gone, closed, or others'."""
+    _read_queue.clear()
     try:
         queue = find_queue(actor)
     except RlhfError:
@@ -59,7 +63,7 @@ def leave_lost_queue(actor: Actor) -> None:
 @st.cache_resource(ttl=5, max_entries=200, show_spinner=False)
 def read_queues(_actor: Actor, account_id: uuid.UUID | None) -> list[QueueView]:
     """The queues that this person sees, at most 5 s old: asked with every key."""
-    with get_store().reading() as db:
+    with get_store().glancing() as db:
         return list_queues(db, actor=_actor)
 
 
@@ -96,7 +100,7 @@ def ask_queue(actor: Actor, chosen: QueueView | None, *, of_pairs: bool = False)
 @st.cache_data(ttl=5, max_entries=200, show_spinner=False)
 def read_num_done(_queue: QueueView, queue_id: uuid.UUID) -> int:
     """How many items are done, at most 5 s old: many raters ask, and a long queue takes a while."""
-    with get_store().reading() as db:
+    with get_store().glancing() as db:
         return count_done(db, _queue)
 
 
@@ -112,6 +116,6 @@ def show_bar(queue: QueueView, more: str = "", *, width: int | str = "stretch") 
 
 def show_queue_progress(actor: Actor, queue: QueueView) -> None:
     """How far the queue is, and how much of it this person did."""
-    with get_store().reading() as db:
+    with get_store().glancing() as db:
         num_own = count_own(db, queue, actor=actor)
     show_bar(queue, f", {num_own:,} by {plain(actor.name)}", width=280)

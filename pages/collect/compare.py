@@ -33,7 +33,7 @@ show_notices()
 try:
     queue = find_queue(actor)
     place = find_place(actor, queue)
-    with get_store().reading() as db:
+    with get_store().glancing() as db:
         num_compared = count_compared(db, actor=actor)
 except RlhfError as error:
     st.title("Compare")

@@ -39,7 +39,7 @@ def forget_address() -> None:
 
 def count_all(actor: Actor, place: Place | None) -> tuple[int, int]:
     """How many of all items the person has rated, and how many there are."""
-    with get_store().reading() as db:
+    with get_store().glancing() as db:
         done = count_rated(db, actor=actor)
     total = read_num_interactions(actor)
     if place is not None and total <= done:  # there is more than was counted: it came just now

@@ -19,6 +19,7 @@ from rlhf_core.accounts.service import get_enabled_account
 from rlhf_core.clock import new_id, utcnow
 from rlhf_core.config import get_settings
 from rlhf_core.errors import Forbidden, InvalidInput, NotFound
+from rlhf_core.store.base import table_of
 from rlhf_core.store.tables import Account, Token
 from rlhf_core.store.upsert import changed_rows
 from rlhf_core.vocabulary import TokenKind
@@ -27,6 +28,23 @@ SESSION_VALID_S = 12 * 3600
 LINK_VALID_S = 900
 MAX_TOKEN_NAME_CHARS = 100
 MAX_VALID_DAYS = 3650
+
+# asked with every request and every key; built once: building it takes longer than running it
+_ACCOUNT, _TOKEN = table_of(Account), table_of(Token)
+_holder = (
+    sa.select(_ACCOUNT.c.id, _ACCOUNT.c.name, _ACCOUNT.c.role, _TOKEN.c.scopes)
+    .join(_TOKEN, _TOKEN.c.account_id == _ACCOUNT.c.id)
+    .where(
+        _TOKEN.c.token_hash == sa.bindparam("digest", type_=sa.String),
+        _TOKEN.c.kind == sa.bindparam("kind", type_=_TOKEN.c.kind.type),
+        _TOKEN.c.revoked_at.is_(None),
+        sa.or_(
+            _TOKEN.c.expires_at.is_(None),
+            _TOKEN.c.expires_at > sa.bindparam("now", type_=_TOKEN.c.expires_at.type),
+        ),
+        _ACCOUNT.c.disabled_at.is_(None),
+    )
+)
 
 _PREFIX = {TokenKind.API: "rlhf_", TokenKind.SESSION: "", TokenKind.SIGN_IN_LINK: ""}
 
@@ -273,17 +291,8 @@ def _add(
 
 
 def _find_actor(db: Session, secret: str, kind: TokenKind) -> Actor | None:
-    found = db.execute(
-        sa.select(Account.id, Account.name, Account.role, Token.scopes)
-        .join(Token, Token.account_id == Account.id)
-        .where(
-            Token.token_hash == _digest(secret),
-            Token.kind == kind,
-            Token.revoked_at.is_(None),
-            sa.or_(Token.expires_at.is_(None), Token.expires_at > utcnow()),
-            Account.disabled_at.is_(None),
-        )
-    ).one_or_none()
+    asked = {"digest": _digest(secret), "kind": kind, "now": utcnow()}
+    found = db.execute(_holder, asked).one_or_none()
     if found is None:
         return None
     scopes = None if kind is not TokenKind.API else frozenset(_known_scopes(found.scopes or []))

@@ -62,7 +62,7 @@ class ActorFinder:
         self._known.clear()
 
     def _look_up(self, store: Store, secret: str) -> Actor | None:
-        with store.reading() as db:
+        with store.glancing() as db:
             return self._find(db, secret)
 
 

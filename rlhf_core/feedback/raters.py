@@ -1,6 +1,7 @@
 """Who rates. Ids from outside are stored as keyed pseudonyms only."""
 
 import uuid
+from typing import TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -9,17 +10,23 @@ from rlhf_core.accounts.permissions import Actor
 from rlhf_core.clock import new_id
 from rlhf_core.config import get_settings
 from rlhf_core.privacy.pseudonyms import FINGERPRINT, check_key, make_pseudonym
+from rlhf_core.store.base import table_of
 from rlhf_core.store.tables import Rater, StoreFact
 from rlhf_core.store.upsert import insert_if_absent
 from rlhf_core.vocabulary import RaterKind
 
 # built once: building a statement takes longer than running it
-_by_pseudonym = sa.select(Rater.id).where(Rater.pseudonym == sa.bindparam("pseudonym"))
+_RATER = table_of(Rater)
+_by_pseudonym = sa.select(_RATER.c.id).where(
+    _RATER.c.pseudonym == sa.bindparam("pseudonym", type_=sa.String)
+)
 _lock = (
-    sa.select(Rater.id)
-    .where(Rater.id == sa.bindparam("rater", type_=sa.Uuid))
+    sa.select(_RATER.c.id)
+    .where(_RATER.c.id == sa.bindparam("rater", type_=sa.Uuid))
     .with_for_update(key_share=True)
 )
+
+T = TypeVar("T")
 
 _checked_databases: set[tuple[sa.URL, bytes]] = set()
 
@@ -47,7 +54,7 @@ def create_rater(
     actor: Actor,
 ) -> uuid.UUID:
     """The rater with this pseudonym, made where it is missing."""
-    known = db.scalar(_by_pseudonym, {"pseudonym": pseudonym})
+    known = _find(db, pseudonym)
     if known is not None:
         return known
     row = {
@@ -57,7 +64,8 @@ def create_rater(
         "account_id": account_id,
     }
     insert_if_absent(db, Rater, [row])
-    return db.scalars(_by_pseudonym, {"pseudonym": pseudonym}).one()
+    made: uuid.UUID = db.scalars(_by_pseudonym, {"pseudonym": pseudonym}).one()
+    return made
 
 
 def lock_own_rater(db: Session, *, actor: Actor) -> None:
@@ -67,12 +75,39 @@ def lock_own_rater(db: Session, *, actor: Actor) -> None:
     and drops what the earlier one added. The actor's rater is made where it is missing.
     """
     rater_id = find_or_create_rater(db, external_id=None, rater_kind=RaterKind.SME, actor=actor)
-    db.execute(_lock, {"rater": rater_id})
+    lock_rater(db, rater_id)
+
+
+def lock_rater(db: Session, rater_id: uuid.UUID) -> None:
+    """As `lock_own_rater`, of a rater who is known."""
+    locked: set[uuid.UUID] = _noted(db, "raters locked", set())
+    if rater_id not in locked:
+        db.execute(_lock, {"rater": rater_id})
+        locked.add(rater_id)
 
 
 def find_rater(db: Session, *, actor: Actor) -> uuid.UUID | None:
     """The rater that is the actor's account; None before its first feedback."""
-    return db.scalar(_by_pseudonym, {"pseudonym": account_pseudonym(actor)})
+    return _find(db, account_pseudonym(actor))
+
+
+def _find(db: Session, pseudonym: str) -> uuid.UUID | None:
+    """The rater with this pseudonym; asked once a transaction, as one judgement asks often."""
+    known: dict[str, uuid.UUID] = _noted(db, "raters known", {})
+    if pseudonym not in known:
+        found = db.scalar(_by_pseudonym, {"pseudonym": pseudonym})
+        if found is None:
+            return None
+        known[pseudonym] = found
+    return known[pseudonym]
+
+
+def _noted(db: Session, name: str, empty: T) -> T:
+    """What is noted under this name in the session, which is one transaction.
+
+    Nothing within a savepoint: its end may take back what was noted.
+    """
+    return empty if db.in_nested_transaction() else db.info.setdefault(name, empty)
 
 
 def account_pseudonym(actor: Actor) -> str:

@@ -13,6 +13,7 @@ from rlhf_core.errors import NotFound
 from rlhf_core.feedback.drafts import VOICE_NOTES
 from rlhf_core.feedback.raters import find_rater
 from rlhf_core.feedback.unsent import list_unsent
+from rlhf_core.store.base import table_of
 from rlhf_core.store.tables import (
     Attachment,
     Feedback,
@@ -211,24 +212,8 @@ def find_message(db: Session, chat_id: str, message_id: str | None) -> uuid.UUID
 def _find_own_feedback(
     db: Session, interaction_id: uuid.UUID, rater_id: uuid.UUID, occasion: int
 ) -> MyFeedback | None:
-    row = db.execute(
-        sa.select(
-            Feedback.id,
-            Feedback.thumb,
-            Feedback.rating,
-            Feedback.comment,
-            Feedback.correction,
-            Feedback.extra,
-            Feedback.revision,
-            Feedback.updated_at,
-        ).where(
-            Feedback.interaction_id == interaction_id,
-            Feedback.step_id.is_(None),
-            Feedback.rater_id == rater_id,
-            Feedback.occasion == occasion,
-            Feedback.withdrawn_at.is_(None),
-        )
-    ).one_or_none()
+    asked = {"interaction": interaction_id, "rater": rater_id, "occasion": occasion}
+    row = db.execute(_own_feedback, asked).one_or_none()
     if row is None:
         return None
     aspects = db.execute(
@@ -274,35 +259,41 @@ def _list_steps(
 
 
 # built once: building a statement takes longer than running it
+_INTERACTION, _STEP, _FEEDBACK = map(table_of, (Interaction, ReasoningStep, Feedback))
+_of_interaction = sa.bindparam("interaction", type_=sa.Uuid)
+_of_rater = sa.and_(
+    _FEEDBACK.c.rater_id == sa.bindparam("rater", type_=sa.Uuid),
+    _FEEDBACK.c.occasion == sa.bindparam("occasion", type_=sa.SmallInteger),
+    _FEEDBACK.c.withdrawn_at.is_(None),
+)
 _interaction = sa.select(
-    Interaction.id,
-    Interaction.source,
-    Interaction.external_id,
-    Interaction.prompt,
-    Interaction.completion,
-    Interaction.context,
-    Interaction.action_type,
-    Interaction.action_data,
-    Interaction.model_name,
-    Interaction.occurred_at,
-).where(Interaction.id == sa.bindparam("interaction", type_=sa.Uuid))
+    *(
+        _INTERACTION.c[name]
+        for name in (
+            "id", "source", "external_id", "prompt", "completion", "context", "action_type",
+            "action_data", "model_name", "occurred_at",
+        )
+    )
+).where(_INTERACTION.c.id == _of_interaction)  # fmt: skip
 _steps = (
     sa.select(
-        ReasoningStep.id,
-        ReasoningStep.position,
-        ReasoningStep.kind,
-        ReasoningStep.content,
-        Feedback.label.label("my_label"),
+        _STEP.c.id,
+        _STEP.c.position,
+        _STEP.c.kind,
+        _STEP.c.content,
+        _FEEDBACK.c.label.label("my_label"),
     )
-    .outerjoin(
-        Feedback,
-        sa.and_(
-            Feedback.step_id == ReasoningStep.id,
-            Feedback.rater_id == sa.bindparam("rater", type_=sa.Uuid),
-            Feedback.occasion == sa.bindparam("occasion"),
-            Feedback.withdrawn_at.is_(None),
-        ),
-    )
-    .where(ReasoningStep.interaction_id == sa.bindparam("interaction", type_=sa.Uuid))
-    .order_by(ReasoningStep.position)
+    .outerjoin(_FEEDBACK, sa.and_(_FEEDBACK.c.step_id == _STEP.c.id, _of_rater))
+    .where(_STEP.c.interaction_id == _of_interaction)
+    .order_by(_STEP.c.position)
 )
+_own_feedback = sa.select(
+    *(
+        _FEEDBACK.c[name]
+        for name in (
+            "id", "thumb", "rating", "comment", "correction", "extra", "revision", "updated_at",
+        )
+    )
+).where(
+    _FEEDBACK.c.interaction_id == _of_interaction, _FEEDBACK.c.step_id.is_(None), _of_rater
+)  # fmt: skip

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from rlhf_core.accounts.permissions import Actor, Permission, require
 from rlhf_core.clock import new_id, utcnow
 from rlhf_core.errors import Conflict, Forbidden, InvalidInput
-from rlhf_core.feedback.raters import find_or_create_rater, find_rater
+from rlhf_core.feedback.raters import find_or_create_rater, find_rater, lock_rater
 from rlhf_core.queues.lease_statements import (
     held_item,
     judged_item,
@@ -28,32 +28,21 @@ from rlhf_core.queues.slots import (
     COMPARISON,
     FEEDBACK,
     ITEM,
-    RATER,
     SLOT,
     find_open_statement,
 )
 from rlhf_core.queues.terms import QueueTerms, load_terms, release_leases
 from rlhf_core.queues.views import Claim
-from rlhf_core.store.base import table_of
 from rlhf_core.store.queries.dirty_days import mark_days_of_feedback
-from rlhf_core.store.tables import Rater
 from rlhf_core.store.upsert import changed_rows, insert_ignoring
 from rlhf_core.vocabulary import AssignmentState, QueueItemKind, QueueSubject, RaterKind
 
-RATERS = table_of(Rater)
 MAX_TRIES = 100
 NOTHING = uuid.UUID(int=0)
 REPEAT_GAP = 20
 """Items that a rater judges in a queue before one of them comes again ..."""
 REPEAT_AFTER_S = 3_600
 """... or the time after which it may come sooner."""
-
-_lock_rater = (
-    sa.select(sa.literal(1))
-    .select_from(RATERS)
-    .where(RATERS.c.id == RATER)
-    .with_for_update(key_share=True)
-)
 
 
 def claim_next(
@@ -73,7 +62,7 @@ def claim_next(
     require(actor, Permission.RATE)
     terms = load_terms(db, queue_id, actor=actor)
     rater_id = find_or_create_rater(db, external_id=None, rater_kind=RaterKind.SME, actor=actor)
-    db.execute(_lock_rater, {"rater": rater_id})  # of two tabs at once one waits for the other
+    lock_rater(db, rater_id)  # of two tabs at once one waits for the other
     now = utcnow()
     if after is not None:
         _skip(db, rater_id, _items_named(queue_id, after), now)

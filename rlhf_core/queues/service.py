@@ -132,8 +132,12 @@ def get_queue(
     db: Session, queue_id: uuid.UUID, *, actor: Actor, with_closed: bool = False
 ) -> QueueView:
     """The queue, if the actor may see it; a closed one only where it is asked for."""
+    return check_visible(_load_one(db, queue_id), actor=actor, with_closed=with_closed)
+
+
+def check_visible(queue: QueueView, *, actor: Actor, with_closed: bool = False) -> QueueView:
+    """The queue, as `get_queue` of one that was read already. Raises NotFound likewise."""
     require(actor, Permission.RATE)
-    queue = _load_one(db, queue_id)
     is_visible = queue.is_for(actor) or actor.may(Permission.MANAGE_QUEUES)
     if not is_visible or not (queue.is_open or with_closed):
         raise NotFound(GONE)

@@ -10,24 +10,24 @@ from rlhf_core.accounts.permissions import Actor
 from rlhf_core.clock import utcnow
 from rlhf_core.errors import Forbidden, NotFound
 from rlhf_core.queues.slots import ITEM, SLOT
+from rlhf_core.store.base import table_of
 from rlhf_core.store.tables import RatingQueue, RatingQueueMember
 from rlhf_core.store.upsert import changed_rows
 from rlhf_core.vocabulary import AssignmentState, QueueSubject
 
-_members = sa.select(RatingQueueMember.account_id).where(
-    RatingQueueMember.queue_id == RatingQueue.id
-)
+_QUEUE, _MEMBER = table_of(RatingQueue), table_of(RatingQueueMember)
+_members = sa.select(_MEMBER.c.account_id).where(_MEMBER.c.queue_id == _QUEUE.c.id)
 _account = sa.bindparam("account", type_=sa.Uuid)
 _terms = sa.select(
-    RatingQueue.subject,
-    RatingQueue.overlap,
-    RatingQueue.repeat_rate,
-    RatingQueue.is_blind,
-    RatingQueue.lease_s,
-    RatingQueue.closed_at,
+    _QUEUE.c.subject,
+    _QUEUE.c.overlap,
+    _QUEUE.c.repeat_rate,
+    _QUEUE.c.is_blind,
+    _QUEUE.c.lease_s,
+    _QUEUE.c.closed_at,
     _members.exists().label("is_assigned"),
-    _members.where(RatingQueueMember.account_id == _account).exists().label("is_mine"),
-).where(RatingQueue.id == sa.bindparam("queue", type_=sa.Uuid))
+    _members.where(_MEMBER.c.account_id == _account).exists().label("is_mine"),
+).where(_QUEUE.c.id == sa.bindparam("queue", type_=sa.Uuid))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ end in "database is locked" whatever the timeout.
 """
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -22,6 +23,8 @@ SQLITE_BUSY_TIMEOUT_S = 30.0
 SQLITE_OVERFLOW = 40
 """Connections beyond the pool: the API's 40 threads at once never wait for one."""
 CONNECT_TIMEOUT_S = 10
+IDLE_S = 5.0
+"""A connection that was used within this time is taken to live: it is not asked before each use."""
 DRIVERS = {"sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg"}
 
 
@@ -39,11 +42,24 @@ class Store:
         open_engine = _sqlite_engine if self.is_sqlite else _postgres_engine
         self.engine = open_engine(parsed, pool_size)
         self._writer = self.engine.execution_options(rlhf_writes=True)
+        self._glancer = self.engine
+        if not self.is_sqlite:
+            self._glancer = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session for reads. Nothing written in it is kept."""
         with translate_outage(), Session(self.engine, expire_on_commit=False) as db:
+            yield db
+
+    @contextmanager
+    def glancing(self) -> Iterator[Session]:
+        """A session for a few short reads, without the messages that begin and end a transaction.
+
+        On PostgreSQL each query sees what is committed at its moment, as in `reading`; but rows
+        cannot be fetched in portions.
+        """
+        with translate_outage(), Session(self._glancer, expire_on_commit=False) as db:
             yield db
 
     @contextmanager
@@ -90,14 +106,29 @@ def _postgres_engine(url: sa.URL, pool_size: int) -> sa.Engine:
     connect_args: dict[str, Any] = {"options": " ".join([*given, "-c timezone=UTC"]).strip()}
     if "connect_timeout" not in url.query:
         connect_args["connect_timeout"] = CONNECT_TIMEOUT_S
-    return sa.create_engine(
+    engine = sa.create_engine(
         url,
         connect_args=connect_args,
-        pool_pre_ping=True,
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=10,
     )
+
+    @sa.event.listens_for(engine, "checkin")
+    def _note_use(_connection: Any, record: Any) -> None:
+        record.info["used_at"] = time.monotonic()
+
+    @sa.event.listens_for(engine, "checkout")
+    def _ask_whether_it_lives(connection: Any, record: Any, _proxy: Any) -> None:
+        used_at = record.info.get("used_at")
+        if used_at is None or time.monotonic() - used_at <= IDLE_S:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise sa.exc.InvalidatePoolError(str(error)) from error  # it opens new ones
+
+    return engine
 
 
 def _sqlite_engine(url: sa.URL, pool_size: int) -> sa.Engine:

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Collection, Iterable
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -13,6 +13,12 @@ from rlhf_core.store.tables import Feedback, Interaction, RollupDirtyDay
 from rlhf_core.store.upsert import insert_ignoring
 
 _TABLE = table_of(RollupDirtyDay)
+_locked = sa.select(sa.func.count()).select_from(
+    sa.select(_TABLE.c.day)
+    .where(_TABLE.c.day.in_(sa.bindparam("days", expanding=True)))
+    .with_for_update(read=True, key_share=True)
+    .subquery()
+)
 
 
 def mark_days_dirty(db: Session, moments: Iterable[datetime]) -> None:
@@ -27,10 +33,11 @@ def mark_days_dirty(db: Session, moments: Iterable[datetime]) -> None:
     if not rows:
         return
     insert = insert_ignoring(db, _TABLE)
-    while True:
+    if db.get_bind().dialect.name == "sqlite":
         db.execute(insert, rows)
-        if db.get_bind().dialect.name == "sqlite" or db.scalar(_lock(days)) == len(days):
-            return
+        return
+    while db.scalar(_locked, {"days": days}) != len(days):  # mostly they are marked already
+        db.execute(insert, rows)
 
 
 def mark_days_of_feedback(db: Session, ids: Collection[uuid.UUID]) -> None:
@@ -42,12 +49,3 @@ def mark_days_of_feedback(db: Session, ids: Collection[uuid.UUID]) -> None:
         .where(own.c.id.in_(ids))
     )
     mark_days_dirty(db, [moment for row in rows for moment in row])
-
-
-def _lock(days: list[date]) -> sa.Select[int]:
-    return sa.select(sa.func.count()).select_from(
-        sa.select(_TABLE.c.day)
-        .where(_TABLE.c.day.in_(days))
-        .with_for_update(read=True, key_share=True)
-        .subquery()
-    )
