@@ -10,6 +10,7 @@ from pages._ui.insight_filters import name_value
 from pages._ui.insight_rows import link_to_rows
 from pages._ui.kpi_cards import KPIS, UNKNOWN, say_change
 from pages._ui.messages import plain
+from pages._ui.word_table import show_word_table
 from rlhf_core.alerts.channels import Channels, list_channel_troubles, split_targets
 from rlhf_core.alerts.digest import WEEK, Digest
 from rlhf_core.alerts.digest_mail import DigestPlan, set_plan
@@ -42,7 +43,8 @@ PRINT_SCRIPT = """export default function ({ parentElement }) {
 }
 """
 PRINT_BUTTON_STYLE = """
-button { font: inherit; color: var(--st-text-color); background: var(--st-background-color);
+button { font: inherit; font-size: .9rem; color: var(--st-text-color);
+  background: var(--st-background-color);
   border: 1px solid var(--st-border-color); border-radius: var(--st-button-radius);
   padding: .4rem .75rem; min-height: 2.5rem; cursor: pointer }
 button:hover { border-color: var(--st-primary-color) }
@@ -118,14 +120,16 @@ def draw_failures(digest: Digest) -> None:
         return
     rows = [
         {
-            "Times": f"{one.num_bad:,}",
+            "Called bad": f"{one.num_bad:,} times",
             "Action type": plain(name_value(one.action_type)),
             "Prompt": plain(_shorten(one.prompt)),
             "Answer": plain(_shorten(one.completion)),
         }
         for one in digest.failures
     ]
-    st.table(pd.DataFrame(rows).set_index("Times"))
+    show_word_table(
+        pd.DataFrame(rows), key="digest_failures", alt="What was called bad again and again"
+    )
 
 
 def draw_alerts(digest: Digest) -> None:
@@ -133,7 +137,11 @@ def draw_alerts(digest: Digest) -> None:
     num = digest.num_unresolved
     st.caption(f"{num} {'alert is' if num == 1 else 'alerts are'} unresolved now.")
     if digest.alerts:
-        st.table(pd.DataFrame([_alert_row(one) for one in digest.alerts]).set_index("Opened"))
+        show_word_table(
+            pd.DataFrame([_alert_row(one) for one in digest.alerts]),
+            key="digest_alerts",
+            alt="Alerts that were opened in the week",
+        )
 
 
 def _alert_row(alert: AlertView) -> dict[str, str]:

@@ -10,6 +10,7 @@ import streamlit as st
 from pages._ui.insight_data import READ_AGAIN_S, fresh_db
 from pages._ui.insight_filters import name_value
 from pages._ui.insight_words import UNKNOWN, say_share
+from pages._ui.sparklines import draw_sparkline
 from rlhf_core.accounts.permissions import Actor
 from rlhf_core.agreement import Interval
 from rlhf_core.analytics.filters import Filters
@@ -92,11 +93,11 @@ def draw_cards(shown: EngagementPage) -> None:
             st.metric(
                 "Sessions",
                 f"{sessions.num_sessions:,}",
-                chart_data=_thin([day.counts.num_sessions for day in shown.days]),
-                chart_type="bar",
                 help="What one user did with no pause of more than half an hour; midnight (UTC) "
                 "ends a session, too.",
             )
+            if sparks := _thin([day.counts.num_sessions for day in shown.days]):
+                draw_sparkline(sparks, "Sessions over the period", as_bars=True)
         with st.container(border=True, height="stretch"):
             st.metric(
                 "Length of a session",
@@ -112,16 +113,16 @@ def draw_cards(shown: EngagementPage) -> None:
                 st.caption(f"estimated from one user in {users.one_in}")
         with st.container(border=True, height="stretch"):
             st.metric(
-                "Users who came back",
+                "Came back",
                 say_share(users.returning),
-                help="Seen on two days or more of the period.",
+                help="Users who were seen on two days or more of the period.",
             )
             st.caption(_range(users.returning))
         with st.container(border=True, height="stretch"):
             st.metric(
-                "Users who give feedback",
+                "Gave feedback",
                 say_share(users.speaking),
-                help="Rated an answer of the period at least once.",
+                help="Users who rated an answer of the period at least once.",
             )
             st.caption(_range(users.speaking))
 

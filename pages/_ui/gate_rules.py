@@ -9,6 +9,7 @@ import streamlit as st
 from pages._ui.guard import require_page
 from pages._ui.messages import reporting
 from pages._ui.state import notify
+from pages._ui.word_table import show_word_table
 from rlhf_core.accounts.permissions import Permission
 from rlhf_core.gates.rules import SPECS, ParamSpec, RuleSpec
 from rlhf_core.gates.service import reset_rules, set_rule
@@ -26,17 +27,21 @@ SOURCES = {
 
 
 def show_rules(rules: Sequence[RuleView]) -> None:
-    """One row a rule: what it asks, with its limits, and what follows from breaking it."""
+    """One row a rule: what it asks, with its limits, and what follows from breaking it.
+
+    Where each comes from is told as soon as one was changed.
+    """
     frame = pd.DataFrame(
         {
             "Rule": [SPECS[rule.kind].title for rule in rules],
             "Breaking it": [_describe_force(rule) for rule in rules],
             "Limits": [_describe_limits(rule) for rule in rules],
-            "Comes from": [SOURCES[rule.source] for rule in rules],
             "What it asks": [SPECS[rule.kind].asks for rule in rules],
         }
     )
-    st.table(frame, hide_index=True, alt="The rules, and what follows from breaking each")
+    if any(rule.source is not RuleSource.DEFAULT for rule in rules):
+        frame["Comes from"] = [SOURCES[rule.source] for rule in rules]
+    show_word_table(frame, key="gate_rules", alt="The rules, and what follows from breaking each")
 
 
 def edit_rule(rules: Sequence[RuleView], model_name: str | None) -> None:
@@ -139,9 +144,11 @@ def _describe_force(rule: RuleView) -> str:
 
 
 def _describe_limits(rule: RuleView) -> str:
-    return "; ".join(
-        f"{param.label}: {rule.params[param.name]:g}"
-        if not param.is_text
-        else f"{param.label}: {rule.params[param.name] or '-'}"
-        for param in SPECS[rule.kind].params
-    )
+    limits = []
+    for param in SPECS[rule.kind].params:
+        value = rule.params[param.name]
+        if param.is_text:
+            limits.append(f"{param.label.removesuffix(' (empty: any)')}: {value or 'any'}")
+        else:
+            limits.append(f"{param.label}: {value:g}")
+    return "; ".join(limits) or "none"

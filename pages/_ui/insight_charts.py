@@ -61,7 +61,8 @@ def draw_lines(
 
     `points` has the columns `x` (moments or numbers), `name` ("" where there is one line only) and
     `value` (None: a gap); `low` and `high`, the ends of an interval, and `n`, what it is made of,
-    where known. `bounds`: between what the value lies at all (percent: 0 and 1). The marks are
+    where known. `bounds`: between what the value lies at all (percent, unless said: 0
+    and 1). The marks are
     numbered from 1 in their order; the page says below what they are.
     """
     names = list(points["name"].drop_duplicates())
@@ -89,7 +90,7 @@ def draw_lines(
         )
         if with_volume:
             traces.append(own | _volume(line, colour, count_word, bool(name)))
-    bounds = (0.0, 1.0) if as_percent else bounds
+    bounds = (0.0, 1.0) if as_percent and bounds is None else bounds
     height = LINE_HEIGHT + (VOLUME_HEIGHT if with_volume else 0)
     above = MARKS_HEIGHT if marks and len(names) > 1 else 0
     layout: dict[str, Any] = {
@@ -113,7 +114,7 @@ def draw_lines(
     if with_volume:
         layout["xaxis"]["anchor"] = "y2"
         layout["yaxis2"] = {
-            "title": {"text": label(count_word)},
+            "title": {"text": label(count_word.capitalize())},
             "domain": [0, VOLUME_SHARE],
             "rangemode": "tozero",
             "nticks": 4,

@@ -139,7 +139,7 @@ def _draw_trend(
         points_of(trend, split, of_ratings=measure == RATING),
         title=MEASURES[measure],
         as_percent=measure == APPROVAL,
-        bounds=(1, 5),
+        bounds=(1, 5) if measure == RATING else None,
         with_volume=True,
         marks=[Mark(mark.at, mark.text) for mark in marks],
         count_word="ratings" if measure == RATING else "verdicts",

@@ -16,7 +16,8 @@ from streamlit.errors import StreamlitAPIException
 
 from pages._ui.history_list import LABEL_NAMES, THUMB_NAMES, shorten
 from pages._ui.insight_data import fresh_db
-from pages._ui.insight_filters import RATER_KIND_NAMES, write_filters
+from pages._ui.insight_empty import show_nothing_here
+from pages._ui.insight_filters import RATER_KIND_NAMES, read_filter_choices, write_filters
 from pages._ui.interaction_view import draw_action, draw_prompt, draw_text
 from pages._ui.messages import empty_state, plain
 from rlhf_core.accounts.permissions import Actor, Permission
@@ -132,6 +133,9 @@ def show_rows(
         if number and not page.rows:  # there are fewer than there were
             st.session_state.pop(page_key)
             number, page = 0, list_rows(db, actor=actor, **asked)
+    if not page.num_all and read_filter_choices(actor).first_day is None:
+        show_nothing_here(actor)
+        return
     if not page.num_all:
         empty_state(
             "No feedback here",

@@ -46,13 +46,15 @@ LOG_LINES = 200
 
 
 def describe_duration(seconds: float | None) -> str:
-    """`4 s`, `2 min 5 s`, `3 h 12 min`; empty where the run has not started."""
+    """`4 s`, `2 min 5 s`, `3 h 12 min`, `3 d 2 h`; empty where the run has not started."""
     if seconds is None:
         return ""
     minutes, rest = divmod(int(seconds), 60)
     if not minutes:
         return f"{rest} s"
     hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24} d {hours % 24} h"
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 

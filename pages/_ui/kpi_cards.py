@@ -9,7 +9,7 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
 from pages._ui.insight_rows import link_to_rows
-from pages._ui.messages import plain
+from pages._ui.messages import JOINER, plain
 from pages._ui.sparklines import draw_sparkline
 from rlhf_core.analytics.filters import Filters
 from rlhf_core.analytics.key_figures import KeyFigures
@@ -20,6 +20,10 @@ from rlhf_core.vocabulary import Alias, RaterKind, Verdict
 UNKNOWN = "–"  # noqa: RUF001 - Streamlit's own mark of a metric without a value
 MAX_SPARKS = 60  # points of a sparkline
 MAX_LIVE = 3
+# Beside a long change a phone has no room for "vs. before": it goes below, and is not cut off.
+WRAPPED = """<style>
+.st-key-kpis div:has(> [data-testid="stMetricDelta"]) { flex-wrap: wrap }
+</style>"""
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,7 @@ KPIS = (
 def draw_kpis(overview: Overview, loop: Loop, filters: Filters) -> None:
     """A card a figure; then the open alerts and what is live."""
     days = thin_days(overview.days)
+    st.html(WRAPPED)
     with st.grid(4, min_column_width=160, key="kpis"):
         for number, kpi in enumerate(KPIS):
             with st.container(border=True, height="stretch", key=f"kpi_{number}"):
@@ -140,7 +145,12 @@ def draw_loop(loop: Loop) -> None:
         ),
         ("Running jobs", f"{loop.num_running_jobs:,}", running, ("pages/train/runs.py", "Runs")),
         ("Candidates", f"{loop.num_candidates:,}", "newer than what is live", models),
-        ("Canaries", f"{loop.num_canaries:,}", "on part of the traffic", models),
+        (
+            "Canaries",
+            f"{loop.num_canaries:,}",
+            "on part of the traffic",
+            ("pages/models/rollout.py", "Rollout"),
+        ),
     )
     with st.grid(5, min_column_width=150, key="loop"):
         for number, (name, value, about, (page, page_label)) in enumerate(stations, 1):
@@ -204,7 +214,8 @@ def _draw_live(live: Sequence[LiveVersion]) -> None:
     st.metric("Live", "none" if not num else "1 model" if num == 1 else f"{num:,} models")
     for one in shown[:MAX_LIVE]:
         place = "" if one.alias is Alias.PRODUCTION else f" ({one.alias.value})"
-        st.caption(f"**{plain(one.model)} v{one.number}**{place} since {one.since:%Y-%m-%d}")
+        since = f"{one.since:%Y-%m-%d}".replace("-", f"{JOINER}-{JOINER}")  # stays on one line
+        st.caption(f"**{plain(one.model)} v{one.number}**{place} since {since}")
     if len(shown) > MAX_LIVE:
         st.caption(f"and {len(shown) - MAX_LIVE} more")
     link_to("pages/models/registry.py", "Models", ":material/deployed_code:")

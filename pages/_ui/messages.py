@@ -77,5 +77,7 @@ def empty_state(
         st.caption(hint, width="content", text_alignment="center")
         if page is not None:
             with suppress(StreamlitAPIException):  # raised where this role has no such page
-                st.page_link(page, label=page_label, width="content")
+                st.page_link(
+                    page, label=page_label, icon=":material/arrow_forward:", width="content"
+                )
         st.space("small")

@@ -41,8 +41,9 @@ def show_people(evaluation: EvaluationView, actor: Actor) -> None:
         for verdict in verdicts:
             _show_verdict(verdict)
         for place, (name, num_pairs) in open_to_ask.items():
+            pairs = "1 pair" if num_pairs == 1 else f"{num_pairs} pairs"
             st.button(
-                f"Let people compare it with {plain(name)} ({num_pairs} pairs)",
+                f"Let people compare it with {plain(name)} ({pairs})",
                 icon=":material/compare:",
                 key=f"ask_people_{place}",
                 help="Makes a queue of comparisons; who answered is hidden, sides are shuffled",

@@ -23,7 +23,7 @@ def show_list(actor: Actor) -> None:
     if not queues:
         empty_state(
             "No queue is open",
-            "Make one from what is stored."
+            "*New queue* above makes one from what is stored."
             if is_manager
             else "Rate from all items, or ask a trainer for a queue.",
             icon=":material/checklist:",

@@ -10,6 +10,7 @@ from pages._ui.job_panel import describe_duration
 from pages._ui.messages import plain, reporting
 from pages._ui.queue_list import show_badges, show_rate_link
 from pages._ui.rating_queue import read_num_done
+from pages._ui.sparklines import draw_sparkline
 from pages._ui.state import notify
 from rlhf_core.accounts.permissions import Actor, Permission
 from rlhf_core.clock import utcnow
@@ -50,11 +51,12 @@ def _show_figures(queue: QueueView, pace: Pace) -> None:
     with st.grid(4, key="queue_figures"):
         st.metric("Items done", f"{done:,} of {queue.num_items:,}", border=True, height="stretch")
         st.metric("Judgements wanted still", f"{pace.num_left:,}", border=True, height="stretch")
-        st.metric(
-            "Judgements a day", f"{pace.per_day:,.1f}", border=True, height="stretch",
-            chart_data=list(pace.daily), chart_type="bar",
-            help="Over the last week; the bars are the last 14 days.",
-        )  # fmt: skip
+        with st.container(border=True, height="stretch"):
+            st.metric(
+                "Judgements a day", f"{pace.per_day:,.1f}",
+                help="Over the last week; the bars are the last 14 days.",
+            )  # fmt: skip
+            draw_sparkline(pace.daily, "Judgements on each of the last 14 days", as_bars=True)
         st.metric(
             "Done in", _say_days(pace), border=True, height="stretch",
             help="At the pace of the last week.",

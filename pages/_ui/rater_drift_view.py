@@ -37,7 +37,9 @@ def draw_drift(drift: RaterDrift) -> None:
     frame = points_of_weeks(drift)
     if frame["x"].nunique() > 1:
         show_chart(
-            draw_lines(frame, title="Share", as_percent=False, count_word="verdicts"),
+            draw_lines(
+                frame, title="Share", as_percent=True, bounds=(-1, 1), count_word="verdicts"
+            ),
             table_of_weeks(drift),
             key="rater_drift",
             alt="Approval by experts by week, with 95 % intervals, and by how much more often they "

@@ -50,6 +50,10 @@ def show_run_curves(
     metric, across = _ask_axes(points)
     lines = _join_axes(points, metric, across)
     lines = lines.assign(run=lines["run"].map(names))
+    if lines.groupby("run")["x"].nunique().max() < 2:
+        st.caption("Each run reported it once: there is no curve to draw.")
+        _show_values(runs, names, points, metric)
+        return True
     with st.container(border=True, key="comparison"):
         st.plotly_chart(
             draw_runs(lines, title=name_metric(metric), across=_name_axis(across)),
@@ -102,7 +106,9 @@ def _read_points(runs: list[JobView]) -> pd.DataFrame:
 
 def _ask_axes(points: pd.DataFrame) -> tuple[str, str]:
     names = sort_metrics(points["metric"].unique())
-    usual = next((name for name in FIRST_METRICS if name in names), names[0])
+    steps = points.groupby("metric")["step"].nunique()
+    curves = [name for name in names if steps[name] > 1] or names
+    usual = next((name for name in FIRST_METRICS if name in curves), curves[0])
     left, right = st.columns(2, vertical_alignment="bottom")
     metric = left.selectbox(
         "Number",

@@ -210,8 +210,8 @@ def show_history(changes: Sequence[AliasChangeView]) -> None:
         height="auto" if len(changes) < 7 else 248,
         column_config={
             "When": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC"),
-            "Why": st.column_config.TextColumn(width="large"),
-            "Evidence": st.column_config.TextColumn(width="large"),
+            "Why": st.column_config.TextColumn(width=140),
+            "Evidence": st.column_config.TextColumn(width=300),
         },
         placeholder=NONE_THERE,
         key="history",

@@ -10,7 +10,7 @@ from pages._ui.insight_charts import draw_bars, draw_lines
 from pages._ui.insight_empty import show_nothing_here
 from pages._ui.insight_filters import ask_filters, name_value
 from pages._ui.insight_rows import link_to_rows
-from pages._ui.measures import name_metric
+from pages._ui.measures import name_metric, name_short
 from pages._ui.messages import empty_state, plain, reporting
 from pages._ui.model_trend_parts import (
     bars_of_models,
@@ -76,7 +76,7 @@ with reporting():
         metric = metrics[0]
         if len(metrics) > 1:
             chosen = st.segmented_control(
-                "Figure", metrics, format_func=name_metric, default=metrics[0], required=True,
+                "Figure", metrics, format_func=name_short, default=metrics[0], required=True,
                 key="examined_by", label_visibility="collapsed",
             )  # fmt: skip
             metric = chosen or metric

@@ -5,6 +5,8 @@ import streamlit as st
 from pages._ui.compare_keys import draw_keys
 from pages._ui.compare_place import MOST, find_place, note_shown, point_to
 from pages._ui.compare_view import draw_others, draw_prompt, draw_reason, draw_sides
+from pages._ui.data import read_num_interactions
+from pages._ui.demo_card import draw_demo_offer
 from pages._ui.guard import require_page
 from pages._ui.messages import empty_state, plain, show_error
 from pages._ui.rating_guard import guard_keys
@@ -82,6 +84,8 @@ elif place is None and not num_compared:
         page="pages/admin/transfer.py",
         page_label="Import interactions",
     )
+    if not read_num_interactions(actor):
+        draw_demo_offer(actor)
 elif place is None:
     empty_state("All is compared", f"You have compared {num_compared:,} pairs. Thank you.",
                 icon=":material/task_alt:")  # fmt: skip

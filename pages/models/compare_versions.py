@@ -61,7 +61,7 @@ with reporting():
     if len(every) == len({version.model_name for version in every}):
         empty_state(
             "Nothing to compare yet",
-            "Versions of one model are compared with each other: train a second one.",
+            "Versions of one model are compared with each other: train two or more.",
             icon=":material/difference:",
             page="pages/train/launch.py",
             page_label="Launch training",

@@ -292,6 +292,14 @@ def test_gap_in_the_figures_is_a_gap_in_the_interval() -> None:
     assert [len(band.x) for band in bands] == [4, 4]
 
 
+def test_shares_below_zero_are_drawn_where_the_bounds_say_so() -> None:
+    points = lines([-0.1, 0.4]).drop(columns=["low", "high"])
+    within = draw_lines(points, title="Share", as_percent=True)
+    wider = draw_lines(points, title="Share", as_percent=True, bounds=(-1, 1))
+    assert (within.layout.yaxis.range[0], wider.layout.yaxis.tickformat) == (-0.02, ".0%")
+    assert wider.layout.yaxis.range[0] < -0.1
+
+
 def test_marks_that_lie_close_share_a_label() -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
     marks = [Mark(start + timedelta(days=n), "v") for n in (1, 2, 3, 60)]

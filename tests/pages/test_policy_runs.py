@@ -169,6 +169,22 @@ def test_two_runs_are_compared_on_one_chart_with_what_differs(store: Store, trai
     assert "Choose runs" in texts(test.caption)
 
 
+def test_a_number_that_each_run_reports_once_is_a_table_without_a_chart(
+    store: Store, trainer: Actor
+) -> None:
+    for value in (0.7, 0.8):
+        job_id = enqueue(store, trainer)
+        tracker = start(store, job_id)
+        tracker.metrics(1, {"accuracy": value})
+        tracker.finish(JobState.SUCCEEDED, "Trained.")
+    test = page()
+    test.segmented_control(key="runs_view").set_value("Compare").run()
+    assert not test.exception
+    assert not charts(test)
+    assert "there is no curve to draw" in texts(test.caption)
+    assert sorted(test.dataframe[0].value["Highest"]) == pytest.approx([0.7, 0.8])
+
+
 def test_parameters_that_only_one_run_has_differ() -> None:
     found = find_differences([{"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3, "d": 4}}])
     assert found == {"b.c": [2, 3], "b.d": [None, 4]}

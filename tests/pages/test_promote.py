@@ -148,6 +148,16 @@ def test_expert_vetoes_and_the_tab_says_so(store: Store, sign_in_as: SignIn) -> 
     assert "None stands against this version." in texts(app)
 
 
+def test_rules_as_delivered_have_no_column_that_says_so(store: Store, sign_in_as: SignIn) -> None:
+    sign_in_as(Role.ANALYST)
+    app = AppTest.from_file(SOURCE_ROOT / "app.py").run(timeout=30)
+    app.switch_page("pages/models/gates.py").run(timeout=30)
+    table = app.table[0].value.set_index("Rule")
+    assert list(table) == ["Breaking it", "Limits", "What it asks"]
+    assert table.loc["Files", "Limits"] == "none"
+    assert table.loc["Consent and licence", "Limits"].endswith("Allowed licences, with commas: any")
+
+
 @pytest.mark.parametrize("role", [Role.ADMIN, Role.TRAINER])
 def test_rules_are_shown_to_all_and_changed_by_admins(
     store: Store, sign_in_as: SignIn, role: Role
