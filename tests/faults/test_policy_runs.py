@@ -104,6 +104,7 @@ def enqueue(world: World, base: Path, **params: Any) -> uuid.UUID:
     return enqueue_policy(world.store, base, **params).id
 
 
+@pytest.mark.slow
 @only_sqlite
 def test_cancel_ends_every_process_and_a_retry_goes_on(world: World, base: Path) -> None:
     tree = start(world)
