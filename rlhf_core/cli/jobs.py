@@ -5,7 +5,8 @@ import uuid
 import click
 
 from rlhf_core.accounts.permissions import SYSTEM
-from rlhf_core.cli.output import emit, json_option, reading, say, writing
+from rlhf_core.cli.output import emit, json_option, reading, say, to_json, writing
+from rlhf_core.demo.marks import find_marks
 from rlhf_core.errors import InvalidInput, NotFound, TrainingFailed
 from rlhf_core.jobs import service
 from rlhf_core.jobs.heartbeats import find_worker_trouble
@@ -29,7 +30,10 @@ def list_(state: str | None, limit: int, as_json: bool) -> None:
     """Print one line a job."""
     with reading() as db:
         jobs = service.list_jobs(db, states=[JobState(state)] if state else [], limit=limit)
-    emit(jobs, as_json=as_json, text="\n".join(map(one_line, jobs)) or "There are no jobs.")
+        marked = find_marks(db).jobs
+    shown = [{**to_json(job), "is_demo": job.id in marked} for job in jobs]
+    lines = [one_line(job) + "  demo" * (job.id in marked) for job in jobs]
+    emit(shown, as_json=as_json, text="\n".join(lines) or "There are no jobs.")
 
 
 @command.command(help="Everything about one job.")
@@ -40,7 +44,8 @@ def show(job_id: str, as_json: bool) -> None:
     with reading() as db:
         job = service.get_job(db, parse_job_id(job_id))
         last = {point.name: point.value for point in service.list_metrics(db, job.id)}
-    emit({"job": job, "metrics": last}, as_json=as_json)
+        told = {**to_json(job), "is_demo": job.id in find_marks(db).jobs}
+    emit({"job": told, "metrics": last}, as_json=as_json)
 
 
 @command.command(help="Cancel a queued or running job.")

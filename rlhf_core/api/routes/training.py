@@ -15,6 +15,7 @@ from rlhf_core.accounts.permissions import Actor, Permission, require
 from rlhf_core.api.auth import needs
 from rlhf_core.api.idempotency import Answer, KeyHeader, answer_once, respond
 from rlhf_core.api.schemas import REFUSALS, Out
+from rlhf_core.demo.marks import find_marks
 from rlhf_core.errors import InvalidInput
 from rlhf_core.jobs import service
 from rlhf_core.jobs.evaluate import enqueue_evaluate
@@ -86,10 +87,16 @@ class JobOut(Out):
     finished_at: datetime | None
 
 
+class MarkedJobOut(JobOut):
+    """A job as it is read. `is_demo`: rows of the demo world are what it worked on."""
+
+    is_demo: bool
+
+
 class JobsOut(Out):
     """Jobs, newest first."""
 
-    jobs: list[JobOut]
+    jobs: list[MarkedJobOut]
 
 
 class MetricOut(Out):
@@ -231,7 +238,7 @@ async def get_jobs(
     return await run_in_threadpool(_list_jobs, state, kind, limit)
 
 
-@router.get("/v1/jobs/{job_id}", response_model=JobOut, summary="A job as it stands")
+@router.get("/v1/jobs/{job_id}", response_model=MarkedJobOut, summary="A job as it stands")
 async def get_job(actor: Trainer, job_id: uuid.UUID) -> Any:
     """Its state, how far it is, and its result once it has one."""
     return await run_in_threadpool(_read_job, job_id)
@@ -345,12 +352,13 @@ def _enqueue_examination(db: Session, actor: Actor, wanted: ExaminationIn) -> Jo
 def _list_jobs(state: JobState | None, kind: JobKind | None, limit: int) -> dict[str, Any]:
     with get_store().reading() as db:
         found = service.list_jobs(db, states=[state] if state else (), kind=kind, limit=limit)
-    return {"jobs": [vars(job) for job in found]}
+        marked = find_marks(db).jobs
+    return {"jobs": [{**vars(job), "is_demo": job.id in marked} for job in found]}
 
 
 def _read_job(job_id: uuid.UUID) -> dict[str, Any]:
     with get_store().reading() as db:
-        return vars(service.get_job(db, job_id))
+        return {**vars(service.get_job(db, job_id)), "is_demo": job_id in find_marks(db).jobs}
 
 
 def _read_curves(actor: Actor, job_id: uuid.UUID) -> dict[str, Any]:

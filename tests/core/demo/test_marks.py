@@ -64,11 +64,12 @@ def test_lists_of_the_command_line_say_so(store: Store) -> None:
         add_demo(db)
         freeze(db, "demo")
         make_version(db, details={"is_demo": True})
+        enqueue_job(db, actor=SYSTEM, kind=JobKind.TRAIN_SBERT, params={})
 
     def call(*arguments: str) -> str:
         return CliRunner().invoke(main, arguments, catch_exceptions=False).stdout
 
-    for noun in ("dataset", "models"):
+    for noun in ("dataset", "models", "jobs"):
         (listed,) = json.loads(call(noun, "list", "--json"))
         assert listed["is_demo"] is True
         assert call(noun, "list").rstrip().endswith("demo")
