@@ -222,7 +222,10 @@ def measure_paraphrases() -> list[dict[str, float]]:
                         "recall": round(len(members & fault) / len(fault), 3),
                         "strangers": round(len(members - fault) / len(members), 3),
                         "is_worse": best.is_worse,
-                        "others_called_worse": sum(g.is_worse for g in found.groups if g != best),
+                        "others_called_worse": sum(  # a second sentence of the fault is no other
+                            group.is_worse and fault.isdisjoint(one for one, _ in group.members)
+                            for group in found.groups
+                        ),
                     }
                 )
     return results

@@ -25,10 +25,11 @@ class Verdict(StrEnum):
 
 
 class AlikeBy(StrEnum):
-    """Which texts of bad answers are alike in a group of failures."""
+    """Which texts of bad answers are alike in a group of failures: of `BOTH`, either."""
 
     COMPLETION = "completion"
     PROMPT = "prompt"
+    BOTH = "both"
 
 
 class Choice(StrEnum):

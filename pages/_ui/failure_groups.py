@@ -1,5 +1,6 @@
 """Groups of failures that share a meaning: the table, and the chosen group in full."""
 
+import math
 from datetime import timedelta
 
 import pandas as pd
@@ -24,8 +25,14 @@ from rlhf_core.store.engine import get_store
 from rlhf_core.vocabulary import AlikeBy
 
 ALIKE_NAMES = {
-    AlikeBy.COMPLETION: "Answers",
+    AlikeBy.BOTH: "Both",
     AlikeBy.PROMPT: "Prompts",
+    AlikeBy.COMPLETION: "Answers",
+}
+COMPARED = {
+    AlikeBy.BOTH: "Prompts compared, and answers",
+    AlikeBy.PROMPT: "Prompts compared",
+    AlikeBy.COMPLETION: "Answers compared",
 }
 NUM_OPEN = 2  # examples; the others are in an expander
 MAX_DAYS_FILLED = 730
@@ -38,7 +45,7 @@ def show_groups(search: ClusteringView, actor: Actor) -> None:
     """The table; the group that is clicked, or else the first, in full."""
     in_groups = search.num_items - search.num_outliers
     said = [
-        f"{ALIKE_NAMES[search.params.alike_by]} compared",
+        COMPARED[search.params.alike_by],
         f"{in_groups:,} of {search.num_items:,} bad answers lie in a group",
         f"{_percent(search.num_outliers / max(1, search.num_items))} in none",
         f"searched {search.created_at:%Y-%m-%d %H:%M} UTC",
@@ -53,11 +60,40 @@ def show_groups(search: ClusteringView, actor: Actor) -> None:
             icon=":material/scatter_plot:",
         )
         return
-    _show_group(_choose(search), actor)
+    clusters = _choose_kind(search)
+    if not clusters:
+        st.caption("No group of this kind was found.")
+        return
+    _show_group(_choose(clusters), actor)
 
 
-def _choose(search: ClusteringView) -> ClusterView:
-    clusters = sorted(search.clusters, key=lambda one: (not one.is_worse, one.number))
+def _choose_kind(search: ClusteringView) -> list[ClusterView]:
+    """The groups of one kind of text, where two were compared: alike prompts, or alike answers."""
+    if search.params.alike_by is not AlikeBy.BOTH:
+        return list(search.clusters)
+    of_kind = {
+        kind: [one for one in search.clusters if one.alike_by is kind]
+        for kind in (AlikeBy.PROMPT, AlikeBy.COMPLETION)
+    }
+
+    def name(kind: AlikeBy) -> str:
+        num_worse = sum(one.is_worse for one in of_kind[kind])
+        return f"{ALIKE_NAMES[kind]} ({num_worse:,} worse)"
+
+    with_worse = [kind for kind, found in of_kind.items() if any(one.is_worse for one in found)]
+    chosen = st.segmented_control(
+        "Alike are",
+        list(of_kind),
+        format_func=name,
+        default=next(iter(with_worse), AlikeBy.PROMPT),
+        required=True,
+        key=f"failure_kind_{search.id.hex}",
+    )
+    return of_kind[chosen]
+
+
+def _choose(clusters: list[ClusterView]) -> ClusterView:
+    clusters = sorted(clusters, key=lambda one: (not one.is_worse, _least_gap(one), one.number))
     frame = pd.DataFrame(
         {
             "Group": [one.number + 1 for one in clusters],
@@ -89,7 +125,7 @@ def _choose(search: ClusteringView) -> ClusterView:
         on_select="rerun",
         selection_mode="single-row",
         key=f"failure_groups_{make_key([one.id for one in clusters])}",
-        alt="Groups of failures: those worse than the rest first, then by size",
+        alt="Groups of failures: those worse than the rest first, the surest before the others",
     )
     places = [place for place in chosen.selection.rows if place < len(clusters)]
     return clusters[places[0] if places else 0]
@@ -200,6 +236,11 @@ def _show_days(days: list[tuple[object, int]], cluster: ClusterView) -> None:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
+
+
+def _least_gap(cluster: ClusterView) -> float:
+    """The upper end of how its approval differs: the lower, the surer it is worse."""
+    return math.inf if cluster.difference is None else cluster.difference.high
 
 
 def _hundredfold(interval: Interval | None) -> float | None:

@@ -34,14 +34,15 @@ def show_search(actor: Actor, filters: Filters, *, is_first: bool) -> None:
     with st.popover("Search again" if not is_first else "Search", icon=":material/search:",
                     key="failure_search_form"):  # fmt: skip
         st.caption(
-            "Bad answers of the period and the filters above are grouped by what they mean. It "
-            "runs in the background, seconds to minutes."
+            "Bad answers of the period and the filters above are grouped by what their sentences "
+            "mean: alike prompts show which requests fail, alike answers what is wrong in them. "
+            "It runs in the background, seconds to minutes."
         )
         alike_by = st.segmented_control(
             "What is alike",
             list(ALIKE_NAMES),
             format_func=ALIKE_NAMES.__getitem__,
-            default=AlikeBy.COMPLETION,
+            default=AlikeBy.BOTH,
             required=True,
             key="failure_alike_by",
         )

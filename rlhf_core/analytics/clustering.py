@@ -96,8 +96,8 @@ def find_words(
 ) -> list[list[str]]:
     """The typical words of each group by class-based TF-IDF (Grootendorst 2022).
 
-    A word counts once a text. The classes are the groups, the outliers, and `others`, so that what
-    all texts say is typical of none.
+    A word counts once a text; stop words count where there are no others. The classes are the
+    groups, the outliers, and `others`, so that what all texts say is typical of none.
     """
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
@@ -107,7 +107,8 @@ def find_words(
     for text, label in (
         *zip(texts, labels, strict=True), *((text, OUTLIER) for text in others)
     ):  # fmt: skip
-        words = {word for word in _WORD.findall(text.lower()) if word not in ENGLISH_STOP_WORDS}
+        said = set(_WORD.findall(text.lower()))
+        words = said - ENGLISH_STOP_WORDS or said
         everywhere.update(words)
         if label != OUTLIER:
             counts[label].update(words)

@@ -24,6 +24,7 @@ from rlhf_core.store.tables import (
     FailureClusterMember,
     Interaction,
 )
+from rlhf_core.vocabulary import AlikeBy
 
 KEPT = 20
 """Searches; older ones go. A queue or a dataset that was made from a group stays as it is."""
@@ -39,6 +40,7 @@ class ClusterView:
     group; `rest` that of the others that did not, `difference` the first less the second; None
     where there are no such answers. `is_worse`: less approved than the rest beyond chance, with
     regard to how many groups there are. `stability` 0..1: how much of it other samples find again.
+    `alike_by`: whether its prompts or its completions share a sentence.
     """
 
     id: uuid.UUID
@@ -51,6 +53,7 @@ class ClusterView:
     is_worse: bool
     num_held_out: int
     stability: float | None
+    alike_by: AlikeBy
 
 
 @dataclass(frozen=True)
@@ -223,6 +226,7 @@ def _figures(group: FoundGroup) -> dict[str, Any]:
         "num_held_out": group.num_held_out,
         "is_worse": group.is_worse,
         "stability": group.stability,
+        "alike_by": group.alike_by,
         **{name: value and asdict(value) for name, value in intervals.items()},
     }
 
@@ -240,6 +244,7 @@ def _view(row: FailureCluster, size: int) -> ClusterView:
         is_worse=figures["is_worse"],
         num_held_out=figures["num_held_out"],
         stability=figures["stability"],
+        alike_by=AlikeBy(figures.get("alike_by", AlikeBy.COMPLETION)),  # older ones are of one kind
     )
 
 

@@ -3,6 +3,10 @@
 A group is made of answers that people called bad, so their approval says nothing of it. Therefore
 half of the prompts choose the groups; answers to the other half, good and bad, are then assigned to
 the nearest group, and their approval is compared.
+
+Sentences are grouped, not whole texts: those are alike by what they are about, whereas a fault is
+one thing among others that a text says. Whoever says a sentence of a group belongs to it, so a text
+may belong to several.
 """
 
 import uuid
@@ -11,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import date
 from typing import Any
 
+import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
@@ -24,6 +29,7 @@ from rlhf_core.analytics.clustering import (
 )
 from rlhf_core.analytics.filters import Filters
 from rlhf_core.analytics.raw_rows import SLICES, row_conditions
+from rlhf_core.analytics.text_parts import Parts, cut_all
 from rlhf_core.errors import InvalidInput, NotEnoughData
 from rlhf_core.store.bulk import in_slices
 from rlhf_core.store.queries.verdicts import FEEDBACK, is_bad, is_good
@@ -33,9 +39,11 @@ from rlhf_core.vocabulary import AlikeBy, RaterKind
 MIN_BAD = 20
 """Fewer bad answers are quicker read than grouped."""
 MAX_TEXTS = 20_000
+MAX_GROUPED = 10_000
+"""Sentences that make groups; of more, so many are drawn by chance."""
 FEW_GOOD = 20
 FALSE_ALARMS = 0.05
-"""How often a search calls any group worse than the rest that is not."""
+"""How often a search by texts of one kind calls any group worse than the rest that is not."""
 
 Embed = Callable[[Sequence[str]], Array]
 
@@ -43,6 +51,8 @@ Embed = Callable[[Sequence[str]], Array]
 @dataclass(frozen=True)
 class SearchParams:
     """What is searched. Texts are grouped by `alike_by`; groups below `min_size` are not reported.
+
+    By both means prompts by themselves, and completions by themselves.
 
     The newest `max_bad` bad answers are grouped, and at most `max_others` answers to the other half
     of the prompts tell their approval.
@@ -122,6 +132,7 @@ class FoundGroup:
     """A group: the bad answers in it (with the distance to its centre), the nearest first.
 
     Approval (0..1, with 95 % intervals) is that of `num_held_out` answers which did not choose it.
+    `alike_by` is what its members share: a sentence of prompts, or of completions.
     """
 
     members: tuple[tuple[uuid.UUID, float], ...]
@@ -132,6 +143,7 @@ class FoundGroup:
     is_worse: bool
     num_held_out: int
     stability: float | None
+    alike_by: AlikeBy
 
 
 @dataclass(frozen=True)
@@ -185,46 +197,86 @@ def find_failures(
     """
     if len(bad) < MIN_BAD:
         raise NotEnoughData(have=len(bad), need=MIN_BAD, what="answers that people called bad")
-    everything = list({answer.interaction_id: answer for answer in (*bad, *others)}.values())
-    vectors = embed([_text_of(answer, params.alike_by) for answer in everything])
-    place = {answer.interaction_id: number for number, answer in enumerate(everything)}
-
-    def vectors_of(answers: Sequence[JudgedAnswer]) -> Array:
-        return vectors[[place[answer.interaction_id] for answer in answers]]
-
-    groups = find_groups(
-        vectors_of([answer for answer in bad if answer.chooses]),
-        mean=_mean_of_good(vectors_of([one for one in others if one.approval > 0.5])),
-        min_size=-(-params.min_size // 2),  # half of the answers choose
-        seed=params.seed,
-    )
-    labels, distances = assign(vectors_of(bad), groups)
-    held_out, _ = assign(vectors_of(others), groups)
-    words = find_words(
-        [_text_of(answer, params.alike_by) for answer in bad],
-        labels.tolist(),
-        [_text_of(answer, params.alike_by) for answer in others],
-    )
-    found = []
-    for number, group_words in enumerate(words):
-        members = sorted(
-            (float(distance), answer.interaction_id)
-            for answer, label, distance in zip(bad, labels, distances, strict=True)
-            if label == number
-        )
-        if len(members) >= params.min_size:
-            ids = tuple((one, distance) for distance, one in members)
-            told = _tell_approval(others, held_out == number, num_groups=len(groups))
-            found.append(FoundGroup(ids, tuple(group_words), *told, groups.stability[number]))
+    is_both = params.alike_by is AlikeBy.BOTH
+    kinds = (AlikeBy.PROMPT, AlikeBy.COMPLETION) if is_both else (params.alike_by,)
+    cuts = [
+        cut_all([_text_of(answer, kind) for answer in answers])
+        for kind in kinds
+        for answers in (bad, others)
+    ]
+    vectors = embed([text for parts in cuts for text in parts.texts])
+    each = np.split(vectors, np.cumsum([len(parts) for parts in cuts])[:-1])
+    found: list[FoundGroup] = []
+    for at, kind in enumerate(kinds):
+        two = slice(2 * at, 2 * at + 2)
+        found += _find_alike(bad, others, cuts[two], each[two], kind=kind, params=params)
     found.sort(key=lambda group: -len(group.members))
     known = [(len(one.members), one.stability) for one in found if one.stability is not None]
     total = sum(size for size, _ in known)
     return Found(
         groups=tuple(found),
         num_items=len(bad),
-        num_outliers=len(bad) - sum(len(group.members) for group in found),
+        num_outliers=len(bad) - len({one for group in found for one, _ in group.members}),
         stability=sum(size * value for size, value in known) / total if total else None,
     )
+
+
+def _find_alike(
+    bad: Sequence[JudgedAnswer],
+    others: Sequence[JudgedAnswer],
+    cuts: Sequence[Parts],
+    vectors: Sequence[Array],
+    *,
+    kind: AlikeBy,
+    params: SearchParams,
+) -> list[FoundGroup]:
+    """The groups by texts of one kind: `cuts` and `vectors` are of the bad answers and others."""
+    parts, other_parts = cuts
+    ours, theirs = vectors
+    chooses = np.array([answer.chooses for answer in bad])[parts.owners]
+    is_good = np.array([answer.approval > 0.5 for answer in others], dtype=bool)
+    groups = find_groups(
+        _draw(ours[chooses], params.seed),
+        mean=_mean_of_good(theirs[is_good[other_parts.owners]]),
+        min_size=-(-params.min_size // 2),  # half of the answers choose
+        seed=params.seed,
+    )
+    labels, distances = assign(ours, groups)
+    other_labels, _ = assign(theirs, groups)
+    words = find_words(parts.texts, labels.tolist(), other_parts.texts)
+    found = []
+    for number, group_words in enumerate(words):
+        members = _find_members(bad, parts, np.where(labels == number, distances, np.inf))
+        if len(members) >= params.min_size:
+            is_inside = np.zeros(len(others), dtype=bool)
+            is_inside[other_parts.owners[other_labels == number]] = True
+            told = _tell_approval(others, is_inside, num_groups=len(groups))
+            found.append(
+                FoundGroup(members, tuple(group_words), *told, groups.stability[number], kind)
+            )
+    return found
+
+
+def _draw(vectors: Array, seed: int) -> Array:
+    """At most `MAX_GROUPED` of them: the time to group them grows with their square."""
+    if len(vectors) <= MAX_GROUPED:
+        return vectors
+    drawn = np.random.default_rng(seed).choice(len(vectors), MAX_GROUPED, replace=False)
+    return vectors[np.sort(drawn)]
+
+
+def _find_members(
+    answers: Sequence[JudgedAnswer], parts: Parts, distances: Array
+) -> tuple[tuple[uuid.UUID, float], ...]:
+    """The answers that have a part at a finite distance, with the least one, the nearest first."""
+    nearest = np.full(len(answers), np.inf)
+    np.minimum.at(nearest, parts.owners, distances)
+    members = sorted(
+        (distance, answer.interaction_id)
+        for distance, answer in zip(nearest.tolist(), answers, strict=True)
+        if distance < np.inf
+    )
+    return tuple((one, distance) for distance, one in members)
 
 
 def _mean_of_good(vectors: Array) -> Array:
@@ -285,9 +337,5 @@ def _with_texts(db: Session, query: sa.Select[Any]) -> list[JudgedAnswer]:
     ]  # fmt: skip
 
 
-def _text_of(answer: JudgedAnswer, alike_by: AlikeBy) -> str:
-    match alike_by:
-        case AlikeBy.COMPLETION:
-            return answer.completion
-        case AlikeBy.PROMPT:
-            return answer.prompt
+def _text_of(answer: JudgedAnswer, kind: AlikeBy) -> str:
+    return answer.prompt if kind is AlikeBy.PROMPT else answer.completion

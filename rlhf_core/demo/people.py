@@ -22,6 +22,8 @@ NUM_QUEUE_ITEMS = 60
 MAX_CORRECTIONS = 160
 USER_NOISE = 0.10
 TIE_GAP = 0.12
+MISSED = 1.6
+"""The best rating of an answer by which somebody comes at the wrong hour."""
 COMMENTS: dict[str, tuple[str, ...]] = {
     Flaw.WRONG_ACTION: ("That is not what was asked for.", "It did something else."),
     Flaw.WRONG_DETAIL: ("The details are wrong.", "Check the day and the time again."),
@@ -119,6 +121,12 @@ def true_rating(gold: float) -> float:
     return 1.0 + 1.9 * gold / APPROVED
 
 
+def _felt(exchange: Exchange) -> float:
+    """Its true rating; in the wrong time zone an appointment is missed, however well it is put."""
+    is_missed = exchange.request.zone is not None and Flaw.WRONG_DETAIL in exchange.flaws
+    return min(true_rating(exchange.gold), MISSED if is_missed else 5.0)
+
+
 def let_people_speak(world: World) -> Voices:
     """What people said of the world; the same for the same world."""
     rng = random.Random(f"demo-voices:{world.seed}")
@@ -176,7 +184,7 @@ def _rate(
     is_gold_item: bool = False,
 ) -> Opinion:
     guessed = rng.random() < rater.guesses
-    truth = true_rating(exchange.gold)
+    truth = _felt(exchange)
     rating = rng.choice((3, 4, 4, 5, 2)) if guessed else _noisy(rng, truth, rater)
     aspects: dict[str, int] = {}
     if rng.random() < 0.5:
@@ -265,7 +273,7 @@ def _fill_queue(rng: random.Random, world: World, rated: set[int]) -> list[Queue
     free = [one for one in world.exchanges if one.number not in rated]
     drawn = rng.sample(free, NUM_QUEUE_ITEMS)
     return [
-        QueueItem(one.number, round(true_rating(one.gold)) if place < NUM_GOLD_ITEMS else None)
+        QueueItem(one.number, round(_felt(one)) if place < NUM_GOLD_ITEMS else None)
         for place, one in enumerate(drawn)
     ]
 

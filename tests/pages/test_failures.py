@@ -13,13 +13,14 @@ from pages._ui.insight_rows import read_choice, write_choice
 from rlhf_core.accounts.permissions import SYSTEM, Actor
 from rlhf_core.agreement import Interval
 from rlhf_core.analytics.failure_clusters import get_cluster
+from rlhf_core.analytics.failure_search import SearchParams
 from rlhf_core.analytics.rows import RowChoice
 from rlhf_core.clock import new_id
 from rlhf_core.config import SOURCE_ROOT
 from rlhf_core.jobs.service import list_jobs
 from rlhf_core.store.engine import Store
-from rlhf_core.store.tables import Account
-from rlhf_core.vocabulary import JobKind, RaterKind, Role, Verdict
+from rlhf_core.store.tables import Account, FailureCluster, FailureClustering
+from rlhf_core.vocabulary import AlikeBy, JobKind, RaterKind, Role, Verdict
 from tests.builders import make_feedback, make_interaction
 from tests.core.analytics.kept_groups import keep_group
 
@@ -91,6 +92,27 @@ def test_a_trainer_starts_a_search_and_sees_how_far_it_is(store: Store, sign_in_
         (job,) = list_jobs(db, kind=JobKind.CLUSTER_FAILURES)
     assert job.params["filters"]["since"] is not None  # the period that the page shows
     assert not [one for one in page.button if one.key == "failure_search_start"]
+
+
+def test_of_a_search_by_both_one_kind_is_shown_at_a_time(store: Store, sign_in_as: SignIn) -> None:
+    sign_in_as(Role.ANALYST)
+    with store.writing() as db:
+        items = say_bad(db, 6)
+        keep_group(db, items[:3], ("words", "of", "prompts"), AlikeBy.PROMPT)
+        keep_group(db, items[3:], ("words", "of", "answers"))
+        last, before = db.scalars(
+            sa.select(FailureClustering).order_by(FailureClustering.created_at.desc())
+        )
+        last.params = SearchParams(alike_by=AlikeBy.BOTH).to_json()
+        db.execute(sa.update(FailureCluster).where(FailureCluster.clustering_id == before.id)
+                   .values(clustering_id=last.id, number=1))  # fmt: skip
+    page = open_page("analyse/failures")
+    assert page.dataframe[1].value["Typical words"].tolist() == ["words, of, prompts"]
+    (kind,) = [one for one in page.button_group if one.label == "Alike are"]
+    assert kind.options == ["Prompts (1 worse)", "Answers (1 worse)"]
+    kind.set_value(AlikeBy.COMPLETION).run()
+    assert not page.exception
+    assert page.dataframe[1].value["Typical words"].tolist() == ["words, of, answers"]
 
 
 def test_a_queue_and_a_dataset_begin_with_the_group_of_the_link(

@@ -135,7 +135,7 @@ def test_few_bad_answers_are_not_grouped(store: Store) -> None:
 
 
 @pytest.mark.parametrize("alike_by", list(AlikeBy))
-def test_prompts_or_answers_are_compared(alike_by: AlikeBy) -> None:
+def test_prompts_or_answers_or_both_are_compared(alike_by: AlikeBy) -> None:
     def answer(number: int, prompt: str, completion: str) -> JudgedAnswer:
         return JudgedAnswer(new_id(), f"{number:032x}", 0.0, prompt, completion)
 
@@ -145,11 +145,32 @@ def test_prompts_or_answers_are_compared(alike_by: AlikeBy) -> None:
     ]
     params = SearchParams(alike_by=alike_by, min_size=8)
     found = find_failures(bad, [], params=params, embed=embed)
-    assert len(found.groups) == 2
-    text_of = {one.interaction_id: getattr(one, alike_by.value) for one in bad}
+    kinds = [AlikeBy.PROMPT, AlikeBy.COMPLETION] if alike_by is AlikeBy.BOTH else [alike_by]
+    assert sorted(group.alike_by for group in found.groups) == sorted(2 * kinds)
     for group in found.groups:
+        text_of = {one.interaction_id: getattr(one, group.alike_by) for one in bad}
         assert len({text_of[one].split()[1] for one, _ in group.members}) == 1
     assert all(group.approval is None for group in found.groups)
+
+
+def test_one_sentence_among_others_makes_a_group_and_an_answer_may_be_in_two() -> None:
+    def answer(number: int) -> JudgedAnswer:
+        about, fault = f"The {TOPICS[1 + number % 2]} {number:04}.", f"No refund {number:04}."
+        text = f"{about} {fault}" if number < 40 else about
+        return JudgedAnswer(new_id(), f"{number:032x}", float(number >= 40), "Say.", text)
+
+    answers = [answer(number) for number in range(120)]
+    others = [answer for answer in answers if not answer.chooses]
+    found = find_failures(answers[:40], others, params=SearchParams(min_size=8), embed=embed)
+    fault, *topics = found.groups
+    assert len(fault.members) == 40
+    assert fault.words[0] == "refund"
+    assert fault.is_worse
+    assert fault.approval is not None
+    assert fault.approval.value == 0.0
+    assert [len(topic.members) for topic in topics] == pytest.approx([20, 20], abs=2)
+    assert not any(topic.is_worse for topic in topics)
+    assert found.num_outliers == 0  # an answer in two groups is counted once
 
 
 def test_examples_are_the_most_typical_each_once_and_days_count_what_was_bad(store: Store) -> None:
