@@ -17,7 +17,7 @@ CHAT = "/v1/chat/completions"
 pytestmark = only_sqlite
 
 few = settings(
-    max_examples=3,
+    max_examples=2,
     deadline=None,
     derandomize=True,
     database=None,

@@ -77,6 +77,7 @@ def overflow(page: Page) -> int:
     )
 
 
+@pytest.mark.slow
 def test_view_is_shared_by_its_address_and_holds_on_the_next_page(
     browser: Browser, server: LiveServer
 ) -> None:

@@ -27,7 +27,7 @@ from tests.core.serving.world import (
     promote_reward_model,
     register_reward_model,
 )
-from tests.databases import only_sqlite, postgres_is_slow
+from tests.databases import only_sqlite
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
@@ -97,7 +97,7 @@ def test_killed_process_means_the_original_order_and_its_successor_serves(
         assert (again.ranking, again.is_fallback, again.version) == ((1, 0), False, "reward v1")
 
 
-@postgres_is_slow
+@pytest.mark.slow
 def test_promotion_is_followed_under_load_and_no_request_is_dropped(
     store: Store, start: Start
 ) -> None:

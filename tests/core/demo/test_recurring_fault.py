@@ -28,9 +28,8 @@ def overlooks_zone(answer: JudgedAnswer) -> bool:
 
 
 @only_sqlite
-@pytest.mark.parametrize(
-    "filters", [MONTH, pytest.param(Filters(), marks=pytest.mark.slow)], ids=["month", "all"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("filters", [MONTH, Filters()], ids=["month", "all"])
 def test_the_recurring_fault_of_the_demo_world_is_one_group(store: Store, filters: Filters) -> None:
     """With the real encoder: of all that requests share, it alone is worse beyond chance."""
     params = SearchParams(filters, alike_by=AlikeBy.BOTH)
