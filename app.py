@@ -5,6 +5,7 @@ import streamlit as st
 from pages._ui.guard import known, require_actor, sign_out
 from pages._ui.messages import plain
 from pages._ui.state import enter_page
+from pages._ui.turns import turn
 from rlhf_core.accounts.permissions import Permission
 from rlhf_core.api.html import LOGO
 
@@ -82,5 +83,5 @@ with st.sidebar, st.container(key="account", horizontal=True, vertical_alignment
     if actor.may(Permission.SCORE):
         st.link_button("API", "/api/docs", icon=":material/api:", type="tertiary")
 enter_page(chosen.url_path)
-with known(actor):
+with known(actor), turn():
     chosen.run()

@@ -65,7 +65,7 @@ def measure(url: str, size: int) -> dict[str, Any]:
     fill(store, size)
     refresh(store)
     if not store.is_sqlite:
-        with store.engine.connect() as connection:
+        with store.engine.begin() as connection:
             connection.exec_driver_sql("ANALYZE")
 
     def ask_plainly() -> None:

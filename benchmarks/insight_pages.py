@@ -65,9 +65,6 @@ def measure(folder: Path, url: str, options: argparse.Namespace) -> dict[str, An
     store = Store(url)
     migrate.upgrade(store)
     fill(store, options.rows)
-    if not store.is_sqlite:
-        with store.engine.connect() as connection:
-            connection.exec_driver_sql("ANALYZE")
     refresh(store)
     with run_server(folder, RLHF_DATABASE_URL=url) as server:
         port = int(server.url.rsplit(":", 1)[1])

@@ -159,7 +159,10 @@ def _renew_statistics(db: Session) -> None:
     stale = sa.text(
         "SELECT c.relname FROM pg_class c JOIN pg_stat_user_tables s ON s.relid = c.oid "
         "WHERE c.relname IN :names AND s.schemaname = current_schema() "
-        "AND (c.reltuples < 0 OR s.n_mod_since_analyze > 1000 + 0.2 * c.reltuples)"
+        "AND (c.reltuples < 0 OR s.n_mod_since_analyze > 1000 + 0.2 * c.reltuples"
+        # an ANALYZE that was rolled back leaves the count of rows, and nothing else
+        " OR (c.reltuples > 0 AND NOT EXISTS (SELECT FROM pg_stats p"
+        "     WHERE p.schemaname = s.schemaname AND p.tablename = c.relname)))"
     ).bindparams(sa.bindparam("names", names, expanding=True))
     for name in db.scalars(stale).all():
         db.execute(sa.text(f'ANALYZE "{name}"'))

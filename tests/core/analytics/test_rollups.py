@@ -26,7 +26,7 @@ from rlhf_core.store.tables import FeedbackRollup, RollupDirtyDay
 from rlhf_core.vocabulary import Role
 from tests.builders import make_actor, make_feedback, make_interaction
 from tests.core.analytics import slow_reference as slow
-from tests.databases import only_sqlite
+from tests.databases import only_postgres, only_sqlite
 
 FIRST = datetime(2026, 3, 1, 9, tzinfo=UTC)
 
@@ -240,3 +240,18 @@ def test_the_planner_knows_of_an_import_before_it_is_counted(store: Store) -> No
             make_interaction(db)
         refresh_rollups(db)
         assert db.scalar(known) == 3
+
+
+@only_postgres
+def test_statistics_that_were_rolled_back_are_made_again(store: Store) -> None:
+    with store.writing() as db:
+        rater = make_actor(db)
+        make_feedback(db, make_interaction(db, occurred_at=FIRST).id, actor=rater)
+    with store.engine.begin() as connection:  # what a rolled back ANALYZE leaves: a count of rows
+        connection.exec_driver_sql("ANALYZE feedback")
+        connection.exec_driver_sql("DELETE FROM pg_statistic WHERE starelid = 'feedback'::regclass")
+    known = sa.text("SELECT count(*) FROM pg_stats WHERE tablename = 'feedback'")
+    with store.writing() as db:
+        assert db.scalar(known) == 0
+        refresh_rollups(db)
+        assert db.scalar(known)
