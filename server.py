@@ -23,7 +23,6 @@ from pages._ui.guard import mark_launched
 from rlhf_core.accounts.tokens import sign_in_url
 from rlhf_core.api.app import close_api, create_api
 from rlhf_core.api.children import Children
-from rlhf_core.api.early_scripts import EarlyScripts
 from rlhf_core.api.gate import Gate
 from rlhf_core.api.headers import MEBIBYTE, BodyLimit, SecurityHeaders, build_policy
 from rlhf_core.api.sign_in import create_sign_in_routes
@@ -35,7 +34,6 @@ from rlhf_core.store.engine import get_store
 API_BODY_BYTES = 8 * MEBIBYTE
 SIGN_IN_BODY_BYTES = 64 * 1024
 SHUTDOWN_S = 2
-CHART_PAGES = ("/overview", "/trends", "/steps", "/engagement", "/model_trends")
 
 logger = logging.getLogger("rlhf_core.server")
 
@@ -64,7 +62,7 @@ def build_app(children: Children | None, link: str) -> ASGIApp:
 
     upload_bytes = (streamlit_config.get_option("server.maxUploadSize") + 1) * MEBIBYTE
     limits = {"/api/": API_BODY_BYTES, "/login": SIGN_IN_BODY_BYTES, "/": upload_bytes}
-    static = Path(st.__file__).parent / "static"
+    index_html = (Path(st.__file__).parent / "static" / "index.html").read_text()
     dashboard = st.App(
         SOURCE_ROOT / "app.py",
         lifespan=run_beside,
@@ -72,8 +70,7 @@ def build_app(children: Children | None, link: str) -> ASGIApp:
         on_script_error=report_script_error,
     )
     app = BodyLimit(split_off("/api", api, dashboard), limits=limits)
-    app = EarlyScripts(app, static / "static", pages=CHART_PAGES)
-    return SecurityHeaders(Gate(app), policy=build_policy((static / "index.html").read_text()))
+    return SecurityHeaders(Gate(app), policy=build_policy(index_html))
 
 
 def split_off(prefix: str, app: ASGIApp, rest: ASGIApp) -> ASGIApp:

@@ -186,18 +186,6 @@ def test_real_server_answers_strangers_with_the_sign_in_page_only(
     assert "unsafe-eval" not in policy
 
 
-def test_pages_of_charts_name_the_script_that_draws_them(quiet_server: LiveServer) -> None:
-    _, link = quiet_server.make_account(Role.ANALYST)
-    with httpx.Client(base_url=quiet_server.url) as client:
-        assert client.get(link).status_code == 303
-        named = client.get("/overview").headers["link"]
-        address, _, relation = named.partition("; ")
-        assert relation == "rel=modulepreload"
-        script = client.get(address.strip("<>"))
-        assert (script.status_code, len(script.content) > 1_000_000) == (200, True)
-        assert "link" not in client.get("/rate").headers
-
-
 def test_dots_in_a_path_lead_nowhere(quiet_server: LiveServer) -> None:
     """Sent raw: a client library would fold them."""
     port = int(quiet_server.url.rsplit(":", 1)[1])
