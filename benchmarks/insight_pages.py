@@ -125,7 +125,7 @@ async def measure_loads(url: str, link: str) -> dict[str, float]:
         for number in range(-2, NUM_LOADS):  # the first two fill the browser's cache
             query = urlencode(find_period(100 + number))
             await page.goto(f"{url}/overview?{query}", wait_until="commit")
-            drawn = await page.wait_for_function("window.drawn_at")
+            drawn = await page.wait_for_function("() => window.drawn_at")
             took.append(await drawn.json_value())
         await browser.close()
     return spread(took[2:])
