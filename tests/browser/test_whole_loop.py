@@ -123,7 +123,8 @@ def test_a_better_version_reaches_all_users_by_evidence_and_leaves_in_one_click(
     page.wait_for_timeout(15_000)  # rows of a day that is counted again are some ten seconds old
     page.get_by_role("link", name="What users said of assistant v2").click()
     expect(page.get_by_role("heading", name="Rows of feedback")).to_be_visible()
-    expect(page.get_by_text(f"{len(users['assistant v2'])}").first).to_be_visible()
+    num_rows = 2 * len(users["assistant v2"])  # each spoke twice
+    expect(page.get_by_text(f"of {num_rows}, the latest first")).to_be_visible()
     page.goto(f"{whole_server.url}/rollout?model=assistant")
 
     press(page, "rollout_promote")
