@@ -29,7 +29,7 @@ from tests.live_server import LiveServer
 
 pytestmark = pytest.mark.browser
 
-NUM_PROMPTS = 20
+NUM_PROMPTS = 40
 
 
 @pytest.fixture(scope="module")
