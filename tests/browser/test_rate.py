@@ -1,4 +1,5 @@
 import re
+from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
@@ -11,14 +12,21 @@ from tests.browser.conftest import OpenAs
 from tests.browser.hands import check_accessibility, idle
 from tests.browser.rating_desk import key_of, keys_alive
 from tests.builders import make_interaction
-from tests.live_server import LiveServer
+from tests.live_server import LiveServer, run_server
 
 pytestmark = pytest.mark.browser
 
 EVIL = "![x](https://evil.example/a.png) <img src='https://evil.example/b.png'> **bold**"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
+def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server of its own: rows of other tests would come first."""
+    with run_server(tmp_path_factory.mktemp("rate")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
 def prompts(live_server: LiveServer) -> list[str]:
     """The prompts of eight stored items, in the order in which they are rated."""
     with live_server.store.writing() as db:
