@@ -83,5 +83,5 @@ with st.sidebar, st.container(key="account", horizontal=True, vertical_alignment
     if actor.may(Permission.SCORE):
         st.link_button("API", "/api/docs", icon=":material/api:", type="tertiary")
 enter_page(chosen.url_path)
-with known(actor), turn():
+with known(actor), turn(chosen.url_path):
     chosen.run()

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from playwright.sync_api import Locator, Page, expect
 
 from rlhf_core.accounts.permissions import Actor
-from rlhf_core.store.tables import Feedback, Interaction, Rater
+from rlhf_core.store.tables import Feedback, Interaction, Rater, UnsentText
 from tests.browser.hands import idle
 from tests.builders import make_interaction
 from tests.live_server import LiveServer
@@ -43,6 +43,16 @@ def wait_for_item(page: Page, item: uuid.UUID) -> None:
     """Until this item is on screen and its keys are alive."""
     expect(key_of(page, f"rating_5_{item.hex}").locator("kbd")).to_be_visible()
     keys_alive(page)
+
+
+def wait_for_unsent(page: Page, server: LiveServer, text: str) -> None:
+    """Until what was typed, and not sent, is stored."""
+    for _ in range(100):
+        with server.store.reading() as db:
+            if text in db.scalars(sa.select(UnsentText.content)).all():
+                return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"{text!r} was not kept")
 
 
 def shown_item(page: Page) -> uuid.UUID:

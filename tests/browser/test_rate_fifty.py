@@ -16,6 +16,7 @@ from tests.browser.rating_desk import (
     ratings_of,
     shown_item,
     wait_for_item,
+    wait_for_unsent,
 )
 
 pytestmark = pytest.mark.browser
@@ -111,6 +112,7 @@ def test_keys_are_dead_in_a_dialog_and_in_a_text(desk: Desk, shared_data: Path) 
     page.wait_for_timeout(800)
     assert ratings_of(server, actor) == {}
     page.evaluate("() => document.querySelector('#fake').remove()")
+    wait_for_unsent(page, server, "45 yes, undo")
     page.reload()  # what was typed survives
     wait_for_item(page, items[0])
     expect(box).to_have_value("45 yes, undo")
