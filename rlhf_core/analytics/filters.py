@@ -37,6 +37,11 @@ class Filters:
                 field="until",
             )
 
+    @property
+    def is_sliced(self) -> bool:
+        """Whether action types or models are chosen: the totals by source do not tell of them."""
+        return bool(self.action_types or self.model_names)
+
     def conditions(self, table: Any) -> list[sa.ColumnElement[bool]]:
         """The filters on a table of counts (or an alias of one), as far as it has the columns."""
         columns = sa.inspect(table).selectable.c

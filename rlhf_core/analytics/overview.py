@@ -78,8 +78,7 @@ def _read_days(db: Session, filters: Filters) -> dict[date, dict[str, int]]:
 
 def _count_raters(db: Session, filters: Filters, begin: date) -> tuple[dict[date, int], int, int]:
     """How many SMEs gave feedback: by day, from `begin` on, and before it."""
-    is_sliced = filters.action_types or filters.model_names
-    table = BY_RATER if is_sliced else RATER_DAYS
+    table = BY_RATER if filters.is_sliced else RATER_DAYS
     said = (
         sa.select(table.c.day, table.c.rater_id)
         .where(table.c.rater_kind == RaterKind.SME, *filters.conditions(table))
@@ -88,7 +87,7 @@ def _count_raters(db: Session, filters: Filters, begin: date) -> tuple[dict[date
     )
     num, part = sa.func.count(said.c.rater_id.distinct()), sa.literal_column
     query = sa.union_all(
-        sa.select(part("0").label("part"), said.c.day, num).group_by(said.c.day),
+        sa.select(part("0").label("part"), said.c.day, sa.func.count()).group_by(said.c.day),
         sa.select(part("1"), sa.null(), num).where(said.c.day >= begin),
         sa.select(part("2"), sa.null(), num).where(said.c.day < begin),
     )

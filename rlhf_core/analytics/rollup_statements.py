@@ -10,15 +10,17 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from rlhf_core.analytics.feedback_counts import RATINGS, THUMBS, VERDICT_COUNTS
+from rlhf_core.analytics.feedback_counts import RATINGS, THUMBS
 from rlhf_core.analytics.rollup_days import day_of, delete_days, given, hour_of, on_days, within
 from rlhf_core.store.base import table_of
 from rlhf_core.store.queries.verdicts import is_bad, is_counted, is_good, is_neutral
 from rlhf_core.store.tables import (
     AspectRollup,
+    AspectTotal,
     Feedback,
     FeedbackAspect,
     FeedbackHourRollup,
+    FeedbackHourTotal,
     FeedbackRollup,
     Interaction,
     InteractionRollup,
@@ -33,10 +35,12 @@ INTERACTION = table_of(Interaction)
 RATER = table_of(Rater)
 ASPECT = table_of(FeedbackAspect)
 BY_HOUR = table_of(FeedbackHourRollup)
+HOUR_TOTALS = table_of(FeedbackHourTotal)
 BY_DAY = table_of(FeedbackRollup)
 BY_RATER = table_of(RaterRollup)
 RATER_DAYS = table_of(RaterDayRollup)
 BY_ASPECT = table_of(AspectRollup)
+ASPECT_TOTALS = table_of(AspectTotal)
 INTERACTIONS = table_of(InteractionRollup)
 
 SLICE = {
@@ -47,14 +51,12 @@ SLICE = {
 
 
 def rebuild_feedback(db: Session, days: Sequence[date]) -> None:
-    """The feedback on completions of these days: by hour, and summed up by day."""
+    """The feedback on completions of these days: by hour, and summed up by day and by source."""
     said_at = FEEDBACK.c.occurred_at
     keys = {"day": day_of(db, said_at), "hour": hour_of(db, said_at), "rater_kind": _KIND, **SLICE}
     _fill(db, BY_HOUR, days, _standing(keys, _verdict_counts()).where(within(said_at, days)))
-    names = [column.name for column in BY_DAY.primary_key]
-    sums = {name: sa.func.sum(BY_HOUR.c[name]) for name in VERDICT_COUNTS}
-    by_day = _counted({name: BY_HOUR.c[name] for name in names}, sums)
-    _fill(db, BY_DAY, days, by_day.where(on_days(BY_HOUR, days)))
+    for table in (BY_DAY, HOUR_TOTALS):
+        _sum_up(db, BY_HOUR, table, days)
 
 
 def rebuild_raters(db: Session, days: Sequence[date]) -> None:
@@ -64,10 +66,7 @@ def rebuild_raters(db: Session, days: Sequence[date]) -> None:
     counted = _standing(keys | SLICE, {"num_feedback": sa.func.count()})
     experts = _KIND != RaterKind.END_USER
     _fill(db, BY_RATER, days, counted.where(within(said_at, days), experts))
-    names = [column.name for column in RATER_DAYS.primary_key]
-    total = {"num_feedback": sa.func.sum(BY_RATER.c.num_feedback)}
-    by_source = _counted({name: BY_RATER.c[name] for name in names}, total)
-    _fill(db, RATER_DAYS, days, by_source.where(on_days(BY_RATER, days)))
+    _sum_up(db, BY_RATER, RATER_DAYS, days)
 
 
 def rebuild_aspects(db: Session, days: Sequence[date]) -> None:
@@ -78,6 +77,7 @@ def rebuild_aspects(db: Session, days: Sequence[date]) -> None:
     counted = _standing(keys, ratings)
     counted = counted.join(ASPECT, ASPECT.c.feedback_id == FEEDBACK.c.id)
     _fill(db, BY_ASPECT, days, counted.where(within(said_at, days)))
+    _sum_up(db, BY_ASPECT, ASPECT_TOTALS, days)
 
 
 def rebuild_interactions(db: Session, days: Sequence[date]) -> None:
@@ -130,6 +130,14 @@ def _standing(keys: dict[str, Any], counts: dict[str, Any]) -> sa.Select[Any]:
 def _counted(keys: dict[str, Any], counts: dict[str, Any]) -> sa.Select[Any]:
     columns = [value.label(name) for name, value in (keys | counts).items()]
     return sa.select(*columns).group_by(*keys.values())
+
+
+def _sum_up(db: Session, counts: sa.Table, table: sa.Table, days: Sequence[date]) -> None:
+    """Fill a table with the sums of another one's counts, over the keys that it lacks."""
+    keys = {column.name: counts.c[column.name] for column in table.primary_key}
+    names = [column.name for column in table.columns if not column.primary_key]
+    sums = {name: sa.func.sum(counts.c[name]) for name in names}
+    _fill(db, table, days, _counted(keys, sums).where(on_days(counts, days)))
 
 
 def _fill(db: Session, table: sa.Table, days: Sequence[date], counted: sa.Select[Any]) -> None:

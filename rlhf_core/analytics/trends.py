@@ -22,11 +22,19 @@ from rlhf_core.analytics.feedback_counts import (
 from rlhf_core.analytics.filters import EVERYTHING, Filters, today
 from rlhf_core.errors import InvalidInput
 from rlhf_core.store.base import table_of
-from rlhf_core.store.tables import AspectRollup, FeedbackHourRollup, FeedbackRollup
+from rlhf_core.store.tables import (
+    AspectRollup,
+    AspectTotal,
+    FeedbackHourRollup,
+    FeedbackHourTotal,
+    FeedbackRollup,
+)
 
 BY_DAY = table_of(FeedbackRollup)
 BY_HOUR = table_of(FeedbackHourRollup)
+HOUR_TOTALS = table_of(FeedbackHourTotal)
 BY_ASPECT = table_of(AspectRollup)
+ASPECT_TOTALS = table_of(AspectTotal)
 
 MAX_DAYS_BY_HOUR = 14
 OTHERS = "(others)"
@@ -95,12 +103,14 @@ def read_trend(
         InvalidInput: by hour, of more than 14 days.
     """
     require(actor, Permission.READ_ANALYTICS)
+    table = BY_DAY
     if grain is Grain.HOUR:
         _refuse_long(filters)
-    table = BY_HOUR if grain is Grain.HOUR else BY_DAY
+        is_sliced = filters.is_sliced or split in (Split.ACTION_TYPE, Split.MODEL_NAME)
+        table = BY_HOUR if is_sliced else HOUR_TOTALS
     keys = [_first_day(db, table.c.day, grain)]
     if grain is Grain.HOUR:
-        keys.append(BY_HOUR.c.hour)
+        keys.append(table.c.hour)
     if split is not None:
         keys.append(table.c[split.value])
     rows = db.execute(
@@ -129,11 +139,12 @@ def read_aspects(
 ) -> list[AspectFigures]:
     """Each aspect that was rated in the period, the most often rated first."""
     require(actor, Permission.READ_ANALYTICS)
+    table = BY_ASPECT if filters.is_sliced else ASPECT_TOTALS
     names = [f"num_rating_{value}" for value in RATINGS]
     rows = db.execute(
-        sa.select(BY_ASPECT.c.name, *(sa.func.sum(BY_ASPECT.c[name]).label(name) for name in names))
-        .where(*filters.conditions(BY_ASPECT))
-        .group_by(BY_ASPECT.c.name)
+        sa.select(table.c.name, *(sa.func.sum(table.c[name]).label(name) for name in names))
+        .where(*filters.conditions(table))
+        .group_by(table.c.name)
     )
     found = [AspectFigures(row.name, read_ratings_of(row)) for row in rows]
     return sorted(found, key=lambda aspect: (-aspect.num_ratings, aspect.name))

@@ -47,9 +47,11 @@ from rlhf_core.store.tables.release import (
 )
 from rlhf_core.store.tables.rollups import (
     AspectRollup,
+    AspectTotal,
     BadExchange,
     BadExchangeRollup,
     FeedbackHourRollup,
+    FeedbackHourTotal,
     FeedbackRollup,
     InteractionRollup,
     RaterDayRollup,
@@ -69,6 +71,7 @@ __all__ = [
     "AlertDelivery",
     "AlertRule",
     "AspectRollup",
+    "AspectTotal",
     "Attachment",
     "AuditEvent",
     "BadExchange",
@@ -89,6 +92,7 @@ __all__ = [
     "Feedback",
     "FeedbackAspect",
     "FeedbackHourRollup",
+    "FeedbackHourTotal",
     "FeedbackRevision",
     "FeedbackRollup",
     "FeedbackSpan",

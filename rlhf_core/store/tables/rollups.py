@@ -68,6 +68,19 @@ class FeedbackHourRollup(InteractionSlice, VerdictCounts, Base):
     rater_kind: Mapped[RaterKind] = mapped_column(closed_set(RaterKind), primary_key=True)
 
 
+class FeedbackHourTotal(VerdictCounts, Base):
+    """The same by source alone: what is asked when neither action nor model is chosen."""
+
+    __tablename__ = "feedback_hour_totals"
+
+    day: Mapped[date] = mapped_column(primary_key=True, sort_order=-4)
+    hour: Mapped[int] = mapped_column(sa.SmallInteger, primary_key=True, sort_order=-3)
+    rater_kind: Mapped[RaterKind] = mapped_column(
+        closed_set(RaterKind), primary_key=True, sort_order=-2
+    )
+    source: Mapped[str] = mapped_column(sa.String(200), primary_key=True, sort_order=-1)
+
+
 class RaterRollup(InteractionSlice, Base):
     """Feedback on completions a day by each rater who is no end user."""
 
@@ -93,7 +106,17 @@ class RaterDayRollup(Base):
     num_feedback: Mapped[int]
 
 
-class AspectRollup(InteractionSlice, Base):
+class RatingCounts:
+    """How often each rating was given."""
+
+    num_rating_1: Mapped[int]
+    num_rating_2: Mapped[int]
+    num_rating_3: Mapped[int]
+    num_rating_4: Mapped[int]
+    num_rating_5: Mapped[int]
+
+
+class AspectRollup(InteractionSlice, RatingCounts, Base):
     """Ratings of aspects of completions a day."""
 
     __tablename__ = "aspect_rollups"
@@ -101,11 +124,19 @@ class AspectRollup(InteractionSlice, Base):
     day: Mapped[date] = mapped_column(primary_key=True, sort_order=-1)
     rater_kind: Mapped[RaterKind] = mapped_column(closed_set(RaterKind), primary_key=True)
     name: Mapped[str] = mapped_column(sa.String(100), primary_key=True)
-    num_rating_1: Mapped[int]
-    num_rating_2: Mapped[int]
-    num_rating_3: Mapped[int]
-    num_rating_4: Mapped[int]
-    num_rating_5: Mapped[int]
+
+
+class AspectTotal(RatingCounts, Base):
+    """The same by source alone: what is asked when neither action nor model is chosen."""
+
+    __tablename__ = "aspect_totals"
+
+    day: Mapped[date] = mapped_column(primary_key=True, sort_order=-4)
+    rater_kind: Mapped[RaterKind] = mapped_column(
+        closed_set(RaterKind), primary_key=True, sort_order=-3
+    )
+    name: Mapped[str] = mapped_column(sa.String(100), primary_key=True, sort_order=-2)
+    source: Mapped[str] = mapped_column(sa.String(200), primary_key=True, sort_order=-1)
 
 
 class StepRollup(InteractionSlice, Base):

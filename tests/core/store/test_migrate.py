@@ -20,9 +20,15 @@ from rlhf_core.queues.service import create_queue
 from rlhf_core.registry.evaluations import list_evaluations, record_evaluation
 from rlhf_core.registry.service import get_version
 from rlhf_core.store import migrate
-from rlhf_core.store.base import Base
+from rlhf_core.store.base import Base, table_of
 from rlhf_core.store.engine import Store
-from rlhf_core.store.tables import Comparison, Interaction, RollupDirtyDay
+from rlhf_core.store.tables import (
+    AspectTotal,
+    Comparison,
+    FeedbackHourTotal,
+    Interaction,
+    RollupDirtyDay,
+)
 from rlhf_core.vocabulary import Choice, QueueSubject, Role
 from tests.builders import make_actor, make_feedback, make_interaction
 from tests.core.registry.world import make_version
@@ -30,7 +36,7 @@ from tests.learning.rated import add_interaction
 from tests.postgres_databases import postgres_url, run_on_server
 
 ROOT = Path(__file__).resolve().parents[3]
-HEAD = "0006"
+HEAD = "0007"
 DBOS_TABLES = {"queues", "notifications", "streams", "operation_outputs", "application_versions"}
 
 
@@ -62,6 +68,29 @@ def test_kinds_and_examinations_survive_the_way_down_and_up(store: Store) -> Non
         assert found == version
         assert list_evaluations(db, version.id, actor=SYSTEM)[0].metrics == {"auc": 0.7}
         assert db.scalar(sa.select(sa.func.count()).select_from(Interaction)) == 1
+
+
+def test_totals_are_summed_up_from_the_counts_that_are_there(store: Store) -> None:
+    with store.writing() as db:
+        for number in range(3):
+            item = make_interaction(db, prompt="Which?", action_type=f"kind {number % 2}")
+            rater = make_actor(db)
+            make_feedback(db, item.id, actor=rater, rating=4, aspects={"tone": number + 1})
+        assert refresh_rollups(db) == 0
+
+    def read() -> list[list[sa.RowMapping]]:
+        with store.reading() as db:
+            return [
+                sorted(db.execute(sa.select(table_of(table))).mappings().all(), key=str)
+                for table in (FeedbackHourTotal, AspectTotal)
+            ]
+
+    counted = read()
+    assert sum(row["num_feedback"] for row in counted[0]) == 3
+    assert sum(row["num_rating_3"] for row in counted[1]) == 1
+    migrate.downgrade(store, "0006")
+    migrate.upgrade(store)
+    assert read() == counted
 
 
 def test_queue_of_pairs_goes_on_the_way_down_and_its_judgements_stay(store: Store) -> None:
