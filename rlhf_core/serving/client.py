@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 import math
+import ssl
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -89,6 +90,7 @@ class InferenceClient:
             base_url=f"http://127.0.0.1:{port or settings.inference_port}",
             headers={SECRET_HEADER: derive_secret(settings.read_secret_key())},
             trust_env=False,  # no proxy of the environment between this machine and itself
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # no TLS here: read no authorities
         )
 
     def rerank(

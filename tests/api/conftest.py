@@ -10,7 +10,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket
 
-from rlhf_core.accounts import service, tokens
+from rlhf_core.accounts import passwords, service, tokens
 from rlhf_core.accounts.permissions import SYSTEM, Permission
 from rlhf_core.api.app import close_api, create_api
 from rlhf_core.api.auth import session_actors, token_actors
@@ -27,6 +27,12 @@ ORIGIN = {"origin": "http://testserver"}
 def _forget_actors() -> None:
     token_actors.forget_all()
     session_actors.forget_all()
+
+
+@pytest.fixture(autouse=True)
+def _quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a real check, slow on purpose, the tests of accounts tell."""
+    monkeypatch.setattr(passwords, "LOG2_N", 4)
 
 
 async def _page(_request: object) -> PlainTextResponse:

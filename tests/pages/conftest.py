@@ -4,11 +4,13 @@
 actor; then `AppTest.from_file(SOURCE_ROOT / "app.py").run()`, which can `switch_page`.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import streamlit as st
+from streamlit.components.v2 import manifest_scanner
 
 from pages._ui import guard
 from rlhf_core.accounts import service, tokens
@@ -26,6 +28,15 @@ def database_url(tmp_path: Path, sqlite_template: Path) -> str:
     path = tmp_path / "pages.db"
     path.write_bytes(sqlite_template.read_bytes())
     return f"sqlite:///{path}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _scan_packages_once() -> Iterator[None]:
+    """Every AppTest looks for components in each installed package: they stay the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        scan = functools.cache(manifest_scanner.scan_component_manifests)
+        patch.setattr(manifest_scanner, "scan_component_manifests", scan)
+        yield
 
 
 @pytest.fixture(autouse=True)
