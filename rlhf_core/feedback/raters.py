@@ -17,7 +17,7 @@ from rlhf_core.vocabulary import RaterKind
 
 # built once: building a statement takes longer than running it
 _RATER = table_of(Rater)
-_by_pseudonym = sa.select(_RATER.c.id).where(
+of_pseudonym = sa.select(_RATER.c.id).where(
     _RATER.c.pseudonym == sa.bindparam("pseudonym", type_=sa.String)
 )
 _lock = (
@@ -25,6 +25,7 @@ _lock = (
     .where(_RATER.c.id == sa.bindparam("rater", type_=sa.Uuid))
     .with_for_update(key_share=True)
 )
+_lock_by_pseudonym = of_pseudonym.with_for_update(key_share=True)
 
 T = TypeVar("T")
 
@@ -64,7 +65,7 @@ def create_rater(
         "account_id": account_id,
     }
     insert_if_absent(db, Rater, [row])
-    made: uuid.UUID = db.scalars(_by_pseudonym, {"pseudonym": pseudonym}).one()
+    made: uuid.UUID = db.scalars(of_pseudonym, {"pseudonym": pseudonym}).one()
     return made
 
 
@@ -74,16 +75,21 @@ def lock_own_rater(db: Session, *, actor: Actor) -> None:
     Before reading what is written back as a whole: without it the later one writes what it read,
     and drops what the earlier one added. The actor's rater is made where it is missing.
     """
+    pseudonym = account_pseudonym(actor)
+    locked = db.scalar(_lock_by_pseudonym, {"pseudonym": pseudonym})
+    if locked is not None:
+        _known(db)[pseudonym] = locked
+        _locked(db).add(locked)
+        return
     rater_id = find_or_create_rater(db, external_id=None, rater_kind=RaterKind.SME, actor=actor)
     lock_rater(db, rater_id)
 
 
 def lock_rater(db: Session, rater_id: uuid.UUID) -> None:
     """As `lock_own_rater`, of a rater who is known."""
-    locked: set[uuid.UUID] = _noted(db, "raters locked", set())
-    if rater_id not in locked:
+    if rater_id not in _locked(db):
         db.execute(_lock, {"rater": rater_id})
-        locked.add(rater_id)
+        _locked(db).add(rater_id)
 
 
 def find_rater(db: Session, *, actor: Actor) -> uuid.UUID | None:
@@ -93,13 +99,21 @@ def find_rater(db: Session, *, actor: Actor) -> uuid.UUID | None:
 
 def _find(db: Session, pseudonym: str) -> uuid.UUID | None:
     """The rater with this pseudonym; asked once a transaction, as one judgement asks often."""
-    known: dict[str, uuid.UUID] = _noted(db, "raters known", {})
+    known = _known(db)
     if pseudonym not in known:
-        found = db.scalar(_by_pseudonym, {"pseudonym": pseudonym})
+        found = db.scalar(of_pseudonym, {"pseudonym": pseudonym})
         if found is None:
             return None
         known[pseudonym] = found
     return known[pseudonym]
+
+
+def _known(db: Session) -> dict[str, uuid.UUID]:
+    return _noted(db, "raters known", {})
+
+
+def _locked(db: Session) -> set[uuid.UUID]:
+    return _noted(db, "raters locked", set())
 
 
 def _noted(db: Session, name: str, empty: T) -> T:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from rlhf_core.accounts.permissions import Actor, Permission, require
 from rlhf_core.errors import NotFound
 from rlhf_core.feedback.drafts import VOICE_NOTES
-from rlhf_core.feedback.raters import find_rater
+from rlhf_core.feedback.raters import account_pseudonym, find_rater, of_pseudonym
 from rlhf_core.feedback.unsent import list_unsent
 from rlhf_core.store.base import table_of
 from rlhf_core.store.tables import (
@@ -133,11 +133,12 @@ def get_interaction(
 ) -> InteractionView:
     """An interaction with its steps and the actor's own current feedback of that occasion."""
     require(actor, Permission.READ_INTERACTIONS)
-    row = db.execute(_interaction, {"interaction": interaction_id}).one_or_none()
+    asked = {"interaction": interaction_id, "pseudonym": account_pseudonym(actor)}
+    row = db.execute(_interaction, asked).one_or_none()
     if row is None:
         raise NotFound(f"There is no interaction {interaction_id}; it may have been erased.")
-    rater_id = find_rater(db, actor=actor)
     fields = row._asdict()
+    rater_id = fields.pop("rater_id")
     fields["context"] = tuple((turn["role"], turn["content"]) for turn in row.context or ())
     steps = _list_steps(db, interaction_id, rater_id, occasion)
     if rater_id is None:
@@ -273,7 +274,8 @@ _interaction = sa.select(
             "id", "source", "external_id", "prompt", "completion", "context", "action_type",
             "action_data", "model_name", "occurred_at",
         )
-    )
+    ),
+    of_pseudonym.scalar_subquery().label("rater_id"),
 ).where(_INTERACTION.c.id == _of_interaction)  # fmt: skip
 _steps = (
     sa.select(
