@@ -279,9 +279,8 @@ def ppo_loss(
     policy_losses = torch.maximum(plain, clipped)
 
     values = policy.values(critic_states)
-    near = old["values"] + (values - old["values"]).clamp(
-        -params.cliprange_value, params.cliprange_value
-    )
+    moved = values - old["values"]
+    near = old["values"] + moved.clamp(-params.cliprange_value, params.cliprange_value)
     errors, near_errors = (values - old["returns"]) ** 2, (near - old["returns"]) ** 2
     value_losses = 0.5 * torch.maximum(errors, near_errors)
 
@@ -296,7 +295,7 @@ def ppo_loss(
                 ratio.sum(),
                 (ratio - 1.0 - change).sum(),  # of the old policy to the new: never negative
                 (clipped > plain).sum(),
-                (near_errors > errors).sum(),
+                ((near_errors > errors) & (moved.abs() > params.cliprange_value)).sum(),
             ]
         ).double()
     return loss, found
