@@ -5,7 +5,7 @@ HTML = """
   <div class="rl-head">
     <strong>Completion</strong>
     <span class="rl-hint" aria-live="polite"></span>
-    <button type="button" class="rl-mark">Mark a passage
+    <button type="button" class="rl-mark" disabled>Mark a passage
       <kbd aria-label="Shortcut M">M</kbd></button>
   </div>
   <div class="rl-text" dir="auto"></div>
@@ -201,6 +201,7 @@ function build(root) {
   text.addEventListener('paste', refuse);
   text.addEventListener('drop', refuse);
   part('.rl-mark').onclick = () => (text.isContentEditable ? stopMarking() : startMarking());
+  part('.rl-mark').disabled = false;  // until now a click did nothing
 
   function onKey(event) {
     const isMarking = text.isContentEditable && text.contains(document.activeElement);
