@@ -89,6 +89,13 @@ function create() {
     button.click();
   }
 
+  // the browser loads what a text box is made of late, and draws the rest before it
+  function enter(texts, tries = 40) {
+    const box = texts.querySelector('textarea');
+    if (box) box.focus();
+    else if (tries) setTimeout(enter, 50, texts, tries - 1);
+  }
+
   function settle() {
     clearTimeout(timer);
     timer = setTimeout(next, 20);  // what has come is drawn by then
@@ -120,14 +127,14 @@ function create() {
     if (document.querySelector('[data-keys-held]')) return;
     if (key === 'escape' && event.target.tagName === 'TEXTAREA') event.target.blur();
     if (!/^([a-z0-9]|arrowleft|arrowright)$/.test(key) || isTyping(event, key)) return;
-    const box = key === 't' ? document.querySelector('.st-key-texts textarea') : null;
+    const texts = key === 't' ? document.querySelector('.st-key-texts') : null;
     const button = buttonOf(key), dialog = openDialog();
-    if (!button && !box) return;
+    if (!button && !texts) return;
     if (dialog && dialog.contains(button)) return;
     event.preventDefault();
     event.stopImmediatePropagation();
     if (event.repeat || dialog) return;
-    if (box) box.focus();
+    if (texts) enter(texts);
     else if (!locked && !isRunning()) press(button);
     else if (waiting.length < MAX_WAITING) waiting.push({ key, item: onScreen() });
   }
