@@ -29,11 +29,11 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from rlhf_core.freed_memory import keep_freed_memory  # noqa: E402
 from rlhf_core.rewards.base_model import choose_precision, float32_attention  # noqa: E402
 from rlhf_core.rewards.batching import pad_rows, plan_batches  # noqa: E402
 from rlhf_core.rewards.features import NUM_COUNTS  # noqa: E402
 from rlhf_core.rewards.transformer_loop import Machine, backward_batch  # noqa: E402
-from rlhf_core.rewards.transformer_memory import keep_freed_memory  # noqa: E402
 from rlhf_core.rewards.transformer_optimizer import make_optimizer, make_step  # noqa: E402
 from rlhf_core.rewards.transformer_params import TransformerParams  # noqa: E402
 from rlhf_core.rewards.transformer_rows import Corpus  # noqa: E402

@@ -19,6 +19,7 @@ LAYERS = [
         "agreement",
         "pretrained",
         "client",
+        "freed_memory",
     },
     {"store", "encoder"},
     {"accounts", "rewards", "policies"},

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from rlhf_core.policies.lean_layers import LeanLayers
 from rlhf_core.policies.narrow import Narrowed
 from rlhf_core.policies.processes import Processes
 from rlhf_core.policies.sharding import (
@@ -58,6 +59,7 @@ class ActorCritic:
         self.value_head = torch.nn.Linear(width, 1).to(self.device)
         torch.nn.init.zeros_(self.value_head.weight)
         torch.nn.init.zeros_(self.value_head.bias)
+        self._lean = [LeanLayers(part) for part in (model, critic) if part is not None]
         self._narrowed: dict[str, Narrowed] = {}
         self._dealt: dict[str, Dealt] = {}
 
@@ -182,18 +184,24 @@ class ActorCritic:
     def learning(self) -> Iterator[None]:
         """Within, gradient checkpointing (if asked for) holds; without, the cache of sampling.
 
-        A CPU's attention in bfloat16 is one in float32 meanwhile, as the way back through it is
-        so slow. Nothing else changes: there is no dropout.
+        On a CPU, attention in bfloat16 is one in float32 meanwhile, as the way back through it is
+        so slow, and norms and places are lean. Nothing else changes: there is no dropout.
         """
         import torch
 
         weight = self.head.weight
-        is_slow = weight.device.type == "cpu" and weight.dtype == torch.bfloat16
+        is_cpu = weight.device.type == "cpu"
         with ExitStack() as stack:
             for part in (self.model, self.critic):
                 if part is not None:
                     stack.callback(part.train().eval)
+                    is_slow = is_cpu and weight.dtype == torch.bfloat16
                     stack.enter_context(float32_attention(part, is_on=is_slow))
+            if (
+                is_cpu and weight.dtype != torch.float16
+            ):  # whose small range the lean ones would leave
+                for lean in self._lean:
+                    stack.enter_context(lean.on())
             yield
 
     def trained(self) -> "dict[str, torch.Tensor]":

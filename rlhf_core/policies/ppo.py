@@ -20,6 +20,7 @@ import numpy as np
 
 from rlhf_core.errors import TrainingFailed
 from rlhf_core.examples import PromptOnly
+from rlhf_core.freed_memory import give_back_freed_memory
 from rlhf_core.policies.audit import make_audit
 from rlhf_core.policies.generate import Sampled
 from rlhf_core.policies.guards import check_norm, check_step, check_update
@@ -110,6 +111,7 @@ def train_ppo(
             with clock.update():
                 rollout = roll_out(setup, progress, rewards, clock)
                 figures = rollout.figures | learn(setup, rollout, progress.update)
+                give_back_freed_memory()  # a reward model finds no room between a step's pieces
             progress.update += 1
             progress.first = progress.first or dict(figures)
             progress.history.append(figures)

@@ -23,7 +23,7 @@ from rlhf_core.policies.vllm_engine import sample_by
 if TYPE_CHECKING:
     import torch
 
-TOKENS_AT_ONCE_CPU = 560
+TOKENS_AT_ONCE_CPU = 640
 PART_COST_CPU, PART_COST_GPU = 60, 1_024
 """What it costs to run one part more, in tokens that could be run instead."""
 

@@ -21,6 +21,7 @@ import numpy as np
 from rlhf_core.checkpoints import is_disk_error, remove_checkpoints
 from rlhf_core.errors import InvalidInput, TrainingFailed, Unavailable
 from rlhf_core.examples import PreferencePair, ScoredCompletion, UnpairedPreference
+from rlhf_core.freed_memory import keep_freed_memory
 from rlhf_core.rewards.base_model import (
     add_lora,
     choose_device,
@@ -35,7 +36,6 @@ from rlhf_core.rewards.base_model import (
 )
 from rlhf_core.rewards.transformer_loop import Fit, Machine, fit, standardise
 from rlhf_core.rewards.transformer_manner import fit_manner, put_offsets
-from rlhf_core.rewards.transformer_memory import keep_freed_memory
 from rlhf_core.rewards.transformer_model import (
     TransformerRewardModel,
     TransformerSpec,

@@ -1,13 +1,15 @@
-"""Memory that one training step frees and the next one takes, kept in the process meanwhile.
+"""Memory that a training has freed: kept in the process for its next step, or given back.
 
 The C library of Linux gives large blocks back at once. Taken again, they come as fresh pages that
-the system has to clear first: a tenth of a step on a CPU.
+the system has to clear first: a tenth of a step on a CPU. What it keeps of smaller ones lies in
+pieces, between which other work finds no room.
 """
 
 import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
 LARGEST_BLOCK = 2**25  # the most that the library takes
@@ -21,8 +23,8 @@ def keep_freed_memory() -> Iterator[None]:
 
     Does nothing where the C library has no such settings.
     """
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if library is None or not (hasattr(library, "mallopt") and hasattr(library, "malloc_trim")):
+    library = _library()
+    if library is None:
         yield
         return
     library.mallopt(_MMAP_THRESHOLD, LARGEST_BLOCK)
@@ -32,3 +34,18 @@ def keep_freed_memory() -> Iterator[None]:
     finally:
         library.mallopt(_TRIM_THRESHOLD, KEPT_USUALLY)
         library.malloc_trim(0)
+
+
+def give_back_freed_memory() -> None:
+    """Give the system what is free in this process, also in between; where the C library can."""
+    library = _library()
+    if library is not None:
+        library.malloc_trim(0)
+
+
+def _library() -> Any:
+    """The C library, if it is one with these settings."""
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if library is None or not (hasattr(library, "mallopt") and hasattr(library, "malloc_trim")):
+        return None
+    return library
