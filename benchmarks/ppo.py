@@ -8,8 +8,9 @@ a reward model of the same size; each case runs in a process of its own, peer an
 `fp32`, `bf16` and `lora`: every answer at full length, beside the peer in float32. `eos`: answers
 end by themselves after a third of the maximum on average, float32 both; `eos_bf16` likewise, the
 own one in bfloat16 (only where `--only` asks for it: on a CPU each new shape of a bfloat16 product
-costs some 0.7 MB for good, up to a bound, and answers of many lengths make many). Memory is the
-peak above what the imports take; processor time beside the wall's tells on a machine with other
+costs some 0.7 MB for good, up to a bound, and answers of many lengths make many). The peer learns
+from `--micro` rows at once, the own trainer from up to `--own-micro`. Memory is the peak above what
+the imports take; processor time beside the wall's tells on a machine with other
 work. Without `--peer-trl` only the own figures are printed. One JSON line last.
 """
 
@@ -210,7 +211,7 @@ def run_own(options: argparse.Namespace) -> dict[str, Any]:
             ],
             params=PpoParams(
                 base=options.base, updates=options.updates, batch_size=options.batch,
-                micro_batch_size=options.micro, ppo_epochs=options.ppo_epochs,
+                micro_batch_size=options.own_micro, ppo_epochs=options.ppo_epochs,
                 response_tokens=options.response, prompt_tokens=options.prompt + 8, lr=1e-5,
                 precision="bf16" if options.case.endswith("bf16") else "fp32", sample_every=0,
                 lora_rank=8 if options.case == "lora" else 0, checkpoint_every=10**6,
@@ -227,8 +228,8 @@ def run_own(options: argparse.Namespace) -> dict[str, Any]:
 
 def run_apart(role: str, case: str, base: Path, options: argparse.Namespace) -> dict[str, Any]:
     """One case in a process of its own."""
-    names = ("hidden", "layers", "vocab", "batch", "micro", "prompt", "response", "updates",
-             "ppo_epochs", "threads")  # fmt: skip
+    names = ("hidden", "layers", "vocab", "batch", "micro", "own_micro", "prompt", "response",
+             "updates", "ppo_epochs", "threads")  # fmt: skip
     sizes = [f"--{name.replace('_', '-')}={getattr(options, name)}" for name in names]
     environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
     if role == "peer":
@@ -294,7 +295,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name, value in (
         ("hidden", 256), ("layers", 4), ("vocab", 4096), ("batch", 32), ("micro", 8),
-        ("prompt", 32), ("response", 48), ("updates", 4), ("ppo-epochs", 4), ("threads", 2),
+        ("own-micro", 16), ("prompt", 32), ("response", 48), ("updates", 4), ("ppo-epochs", 4),
+        ("threads", 2),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--peer-trl", default="")

@@ -227,7 +227,9 @@ def backward(setup: Setup, rollout: Rollout, rows: list[int]) -> dict[str, float
     lengths = sampled.lengths.tolist()
     num_tokens = setup.processes.sums([sum(lengths[row] for row in rows)])[0]
     sums = torch.zeros(len(STEP_FIGURES), dtype=torch.float64, device=setup.device)
-    parts = cut_rows(sampled.prompts, lengths, rows, params.micro_batch_size, setup.device)
+    parts = cut_rows(
+        sampled.prompts, lengths, rows, params.micro_batch_size, setup.device, setup.precision
+    )
     for some in policy.in_step(parts, setup.processes):
         real = sampled.mask[some]
         answers = ([sampled.prompts[row] for row in some], sampled.tokens[some],
@@ -248,7 +250,7 @@ def backward(setup: Setup, rollout: Rollout, rows: list[int]) -> dict[str, float
                 ("returns", rollout.returns),
             )
         }  # fmt: skip
-        for part in cut_tokens(len(leaf), policy.head.weight.shape[0], setup.device):
+        for part in cut_tokens(len(leaf), policy.head):
             loss, found = ppo_loss(
                 policy, leaf[part], critic_leaf[part],
                 {name: values[part] for name, values in flat.items()}, params,

@@ -125,7 +125,7 @@ def backward(setup: Setup, places: list[int], weight: float) -> float:
     leaf = states.detach().requires_grad_()
     total = 0.0
     head = setup.model.get_output_embeddings()
-    for part in cut_tokens(len(leaf), head.weight.shape[0], device):
+    for part in cut_tokens(len(leaf), head):
         losses = -token_logprobs(head, leaf[part], tokens[part], 1.0)[0]
         weights = torch.where(is_answer[part], 1.0, setup.params.prompt_weight)
         setup.optimizer.scale((losses * weights).sum() / weight).backward()  # type: ignore[no-untyped-call]
@@ -177,7 +177,7 @@ def evaluate(setup: Setup, progress: StarterProgress) -> None:
             ids = pad_rows([rows.ids[place] for place in part], setup.processes.device)
             states, tokens, is_answer = find_states(setup.model, rows, part, ids)
             states, tokens = states[is_answer], tokens[is_answer]
-            for some in cut_tokens(len(tokens), head.weight.shape[0], ids.device):
+            for some in cut_tokens(len(tokens), head):
                 total -= float(token_logprobs(head, states[some], tokens[some], 1.0)[0].sum())
             count += len(tokens)
     loss = total / count

@@ -191,9 +191,19 @@ def test_a_last_layer_that_looks_at_other_tokens_is_left_as_it_is(tiny: Path) ->
 def test_rows_are_cut_into_parts_that_fit_and_pad_little(device: str) -> None:
     lengths = [int(one) for one in np.random.default_rng(0).integers(1, 48, 32)]
     prompts = [[0] * 16] * 32
-    parts = cut_rows(prompts, lengths, range(32), 8, torch.device(device))
+    precision = choose_precision("fp32", CPU)
+    parts = cut_rows(prompts, lengths, range(32), 8, torch.device(device), precision)
     assert sorted(row for part in parts for row in part) == list(range(32))
     padded = [len(part) * max(16 + lengths[row] for row in part) for part in parts]
     assert max(padded) <= 8 * max(16 + length for length in lengths)
     assert sum(padded) < 1.15 * sum(16 + length for length in lengths)
-    assert cut_rows([[0] * 9_000], [5], [0], 8, torch.device(device)) == [[0]]
+    assert cut_rows([[0] * 9_000], [5], [0], 8, torch.device(device), precision) == [[0]]
+
+
+def test_on_a_cpu_numbers_of_16_bits_let_parts_be_larger() -> None:
+    fp32, bf16 = (
+        cut_rows([[0] * 32] * 32, [48] * 32, range(32), 32, CPU, choose_precision(name, CPU))
+        for name in ("fp32", "bf16")
+    )
+    assert [len(part) for part in fp32] == [8, 8, 8, 8]
+    assert [len(part) for part in bf16] == [16, 16]
