@@ -191,17 +191,15 @@ class ActorCritic:
 
         weight = self.head.weight
         is_cpu = weight.device.type == "cpu"
+        is_slow = is_cpu and weight.dtype == torch.bfloat16
+        is_lean = is_cpu and weight.dtype != torch.float16  # whose range is too small for it
         with ExitStack() as stack:
             for part in (self.model, self.critic):
                 if part is not None:
                     stack.callback(part.train().eval)
-                    is_slow = is_cpu and weight.dtype == torch.bfloat16
                     stack.enter_context(float32_attention(part, is_on=is_slow))
-            if (
-                is_cpu and weight.dtype != torch.float16
-            ):  # whose small range the lean ones would leave
-                for lean in self._lean:
-                    stack.enter_context(lean.on())
+            for lean in self._lean if is_lean else ():
+                stack.enter_context(lean.on())
             yield
 
     def trained(self) -> "dict[str, torch.Tensor]":

@@ -47,7 +47,7 @@ def test_a_library_without_the_settings_is_left_alone(monkeypatch: pytest.Monkey
     give_back_freed_memory()
 
 
-@pytest.mark.skipif("sys.platform != 'linux'")
+@pytest.mark.skipif("sys.platform != 'linux'", reason="only Linux's C library can be told to")
 def test_freed_memory_is_given_back() -> None:
     held = [bytearray(64 * 1024) for _ in range(1024)]  # below what is given back at once
     del held[:-1]  # the last one lies above the others
