@@ -55,6 +55,11 @@ _component: Any = st.components.v2.component(
 """,
     js="""
 const SIGNS = { arrowleft: '\\u2190', arrowright: '\\u2192' };
+// what the browser loads late: it draws the rest before it
+const LATE = {
+  t: { at: '.st-key-texts', part: 'textarea', act: 'focus' },
+  m: { at: '[class*="st-key-spans_"]', part: '.rl-mark:enabled', act: 'click' },
+};
 const PAUSE_MS = 900, TOLD_MS = 5000, NO_RUN_MS = 400, MAX_WAITING = 20;
 
 function create() {
@@ -89,11 +94,10 @@ function create() {
     button.click();
   }
 
-  // the browser loads what a text box is made of late, and draws the rest before it
-  function enter(texts, tries = 40) {
-    const box = texts.querySelector('textarea');
-    if (box) box.focus();
-    else if (tries) setTimeout(enter, 50, texts, tries - 1);
+  function reach(late, tries = 40) {
+    const part = late.place.querySelector(late.part);
+    if (part) part[late.act]();
+    else if (tries) setTimeout(reach, 50, late, tries - 1);
   }
 
   function settle() {
@@ -127,14 +131,15 @@ function create() {
     if (document.querySelector('[data-keys-held]')) return;
     if (key === 'escape' && event.target.tagName === 'TEXTAREA') event.target.blur();
     if (!/^([a-z0-9]|arrowleft|arrowright)$/.test(key) || isTyping(event, key)) return;
-    const texts = key === 't' ? document.querySelector('.st-key-texts') : null;
     const button = buttonOf(key), dialog = openDialog();
-    if (!button && !texts) return;
+    const isThere = button && !button.disabled;
+    const late = isThere ? null : LATE[key], place = late && document.querySelector(late.at);
+    if (!button && !place) return;
     if (dialog && dialog.contains(button)) return;
     event.preventDefault();
     event.stopImmediatePropagation();
     if (event.repeat || dialog) return;
-    if (texts) enter(texts);
+    if (place) reach({ ...late, place });
     else if (!locked && !isRunning()) press(button);
     else if (waiting.length < MAX_WAITING) waiting.push({ key, item: onScreen() });
   }

@@ -152,7 +152,12 @@ def test_passage_is_tagged_by_keys_and_by_mouse(desk: Desk, shared_data: Path) -
     items = load_real_items(server, shared_data, 1)
     page.goto(f"{server.url}/rate")
     wait_for_item(page, items[0])
+    button = page.locator(".rl-mark")
+    button.evaluate("button => { button.disabled = true; }")  # as until its script is loaded
     page.keyboard.press("m")
+    page.wait_for_timeout(200)
+    expect(page.locator(".rl-text[contenteditable]")).to_have_count(0)
+    button.evaluate("button => { button.disabled = false; }")
     expect(page.locator(".rl-text[contenteditable]")).to_be_focused()
     for _ in range(7):
         page.keyboard.press("Shift+ArrowRight")
