@@ -34,6 +34,8 @@ from rlhf_core.store.engine import get_store
 API_BODY_BYTES = 8 * MEBIBYTE
 SIGN_IN_BODY_BYTES = 64 * 1024
 SHUTDOWN_S = 2
+COLLECT_AFTER = (5_000, 20, 20)
+"""Python's own (700, 10, 10) looks at all objects with every hundredth key: up to 0.2 s for all."""
 
 logger = logging.getLogger("rlhf_core.server")
 
@@ -54,6 +56,7 @@ def build_app(children: Children | None, link: str) -> ASGIApp:
         pa.Table.from_pandas(pd.DataFrame({"warm": [1]}))
         gc.collect()
         gc.freeze()  # the libraries' objects are never garbage: do not look at them again
+        gc.set_threshold(*COLLECT_AFTER)
         say_where(link)
         if children is not None:
             children.start()

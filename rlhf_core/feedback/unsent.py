@@ -1,7 +1,7 @@
 """What a rater typed and has not sent yet: kept, so that a reload or a crash loses nothing."""
 
 import uuid
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import sqlalchemy as sa
 from pydantic import ValidationError
@@ -11,13 +11,14 @@ from rlhf_core.accounts.permissions import Actor, Permission, require
 from rlhf_core.clock import utcnow
 from rlhf_core.errors import NotFound
 from rlhf_core.feedback.drafts import FeedbackDraft, explain
-from rlhf_core.feedback.raters import find_or_create_rater, find_rater
+from rlhf_core.feedback.raters import find_or_create_rater, find_rater, of_pseudonym
 from rlhf_core.store.base import table_of
 from rlhf_core.store.tables import Feedback, Interaction, UnsentText
 from rlhf_core.store.upsert import dialect_insert
 from rlhf_core.vocabulary import RaterKind
 
 UnsentField = Literal["comment", "correction"]
+FIELDS: tuple[UnsentField, ...] = get_args(UnsentField)
 UNSENT = table_of(UnsentText)
 
 # built once: building a statement takes longer than running it
@@ -26,7 +27,6 @@ _of_item = sa.and_(
     UNSENT.c.interaction_id == sa.bindparam("interaction", type_=sa.Uuid),
 )
 _drop = sa.delete(UNSENT).where(_of_item)
-_listed = sa.select(UNSENT.c.field, UNSENT.c.content).where(_of_item)
 
 
 def keep_unsent(
@@ -86,10 +86,17 @@ def drop_unsent(
     db.execute(statement, {"rater": rater_id, "interaction": interaction_id})
 
 
-def list_unsent(db: Session, interaction_id: uuid.UUID, rater_id: uuid.UUID) -> dict[str, str]:
-    """What this rater typed about the item and did not send, by field."""
-    rows = db.execute(_listed, {"rater": rater_id, "interaction": interaction_id})
-    return {field: content for field, content in rows}
+def unsent_text(field: UnsentField) -> sa.ScalarSelect[Any]:
+    """The text that the rater of `pseudonym` typed into this field of `interaction`, in SQL."""
+    return (
+        sa.select(UNSENT.c.content)
+        .where(
+            UNSENT.c.rater_id == of_pseudonym.scalar_subquery(),
+            UNSENT.c.interaction_id == sa.bindparam("interaction", type_=sa.Uuid),
+            UNSENT.c.field == field,
+        )
+        .scalar_subquery()
+    )
 
 
 def keep_withdrawn_texts(db: Session, feedback_id: uuid.UUID, *, actor: Actor) -> None:

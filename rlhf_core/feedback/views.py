@@ -12,7 +12,7 @@ from rlhf_core.accounts.permissions import Actor, Permission, require
 from rlhf_core.errors import NotFound
 from rlhf_core.feedback.drafts import VOICE_NOTES
 from rlhf_core.feedback.raters import account_pseudonym, find_rater, of_pseudonym
-from rlhf_core.feedback.unsent import list_unsent
+from rlhf_core.feedback.unsent import FIELDS, unsent_text
 from rlhf_core.store.base import table_of
 from rlhf_core.store.tables import (
     Attachment,
@@ -26,6 +26,10 @@ from rlhf_core.store.tables import (
 from rlhf_core.vocabulary import RaterKind
 
 MAX_RECENT = 1_000
+MINE = (
+    "id", "thumb", "rating", "comment", "correction", "extra", "revision", "updated_at",
+)  # fmt: skip
+"""The columns of the asking rater's feedback that are shown."""
 
 
 @dataclass(frozen=True)
@@ -134,21 +138,21 @@ def get_interaction(
     """An interaction with its steps and the actor's own current feedback of that occasion."""
     require(actor, Permission.READ_INTERACTIONS)
     asked = {"interaction": interaction_id, "pseudonym": account_pseudonym(actor)}
-    row = db.execute(_interaction, asked).one_or_none()
+    row = db.execute(_interaction_and_mine, {**asked, "occasion": occasion}).one_or_none()
     if row is None:
         raise NotFound(f"There is no interaction {interaction_id}; it may have been erased.")
     fields = row._asdict()
     rater_id = fields.pop("rater_id")
+    mine = {name: fields.pop(f"my_{name}") for name in MINE}
+    unsent = {name: fields.pop(f"unsent_{name}") for name in FIELDS}
+    has_steps = fields.pop("has_steps")
     fields["context"] = tuple((turn["role"], turn["content"]) for turn in row.context or ())
-    steps = _list_steps(db, interaction_id, rater_id, occasion)
-    if rater_id is None:
-        return InteractionView(**fields, steps=steps, my_feedback=None, occasion=occasion)
     return InteractionView(
         **fields,
-        steps=steps,
-        my_feedback=_find_own_feedback(db, interaction_id, rater_id, occasion),
+        steps=_list_steps(db, interaction_id, rater_id, occasion) if has_steps else (),
+        my_feedback=None if mine["id"] is None else _complete(db, mine),
         occasion=occasion,
-        unsent=list_unsent(db, interaction_id, rater_id),
+        unsent={name: text for name, text in unsent.items() if text is not None},
     )
 
 
@@ -210,28 +214,23 @@ def find_message(db: Session, chat_id: str, message_id: str | None) -> uuid.UUID
     return db.scalar(latest)
 
 
-def _find_own_feedback(
-    db: Session, interaction_id: uuid.UUID, rater_id: uuid.UUID, occasion: int
-) -> MyFeedback | None:
-    asked = {"interaction": interaction_id, "rater": rater_id, "occasion": occasion}
-    row = db.execute(_own_feedback, asked).one_or_none()
-    if row is None:
-        return None
+def _complete(db: Session, mine: dict[str, Any]) -> MyFeedback:
+    """What a row of the actor's own feedback says, with its aspects, spans and voice notes."""
     aspects = db.execute(
         sa.select(FeedbackAspect.name, FeedbackAspect.rating).where(
-            FeedbackAspect.feedback_id == row.id
+            FeedbackAspect.feedback_id == mine["id"]
         )
     )
     spans = db.execute(
         sa.select(FeedbackSpan.start_at, FeedbackSpan.end_at, FeedbackSpan.tag, FeedbackSpan.note)
-        .where(FeedbackSpan.feedback_id == row.id)
+        .where(FeedbackSpan.feedback_id == mine["id"])
         .order_by(FeedbackSpan.start_at, FeedbackSpan.end_at, FeedbackSpan.tag)
     )
     return MyFeedback(
-        **row._asdict(),
+        **mine,
         aspects={name: rating for name, rating in aspects},
         spans=tuple(SpanView(**span._asdict()) for span in spans),
-        voice_notes=_list_voice_notes(db, row.id, row.extra),
+        voice_notes=_list_voice_notes(db, mine["id"], mine["extra"]),
     )
 
 
@@ -262,21 +261,36 @@ def _list_steps(
 # built once: building a statement takes longer than running it
 _INTERACTION, _STEP, _FEEDBACK = map(table_of, (Interaction, ReasoningStep, Feedback))
 _of_interaction = sa.bindparam("interaction", type_=sa.Uuid)
-_of_rater = sa.and_(
-    _FEEDBACK.c.rater_id == sa.bindparam("rater", type_=sa.Uuid),
+_of_occasion = sa.and_(
     _FEEDBACK.c.occasion == sa.bindparam("occasion", type_=sa.SmallInteger),
     _FEEDBACK.c.withdrawn_at.is_(None),
 )
-_interaction = sa.select(
-    *(
-        _INTERACTION.c[name]
-        for name in (
-            "id", "source", "external_id", "prompt", "completion", "context", "action_type",
-            "action_data", "model_name", "occurred_at",
-        )
-    ),
-    of_pseudonym.scalar_subquery().label("rater_id"),
-).where(_INTERACTION.c.id == _of_interaction)  # fmt: skip
+_interaction_and_mine = (
+    sa.select(
+        *(
+            _INTERACTION.c[name]
+            for name in (
+                "id", "source", "external_id", "prompt", "completion", "context", "action_type",
+                "action_data", "model_name", "occurred_at",
+            )
+        ),
+        of_pseudonym.scalar_subquery().label("rater_id"),
+        *(_FEEDBACK.c[name].label(f"my_{name}") for name in MINE),
+        *(unsent_text(name).label(f"unsent_{name}") for name in FIELDS),
+        sa.exists().where(_STEP.c.interaction_id == _of_interaction).label("has_steps"),
+    )
+    .select_from(_INTERACTION)
+    .outerjoin(
+        _FEEDBACK,
+        sa.and_(
+            _FEEDBACK.c.interaction_id == _INTERACTION.c.id,
+            _FEEDBACK.c.step_id.is_(None),
+            _FEEDBACK.c.rater_id == of_pseudonym.scalar_subquery(),
+            _of_occasion,
+        ),
+    )
+    .where(_INTERACTION.c.id == _of_interaction)
+)  # fmt: skip
 _steps = (
     sa.select(
         _STEP.c.id,
@@ -285,17 +299,14 @@ _steps = (
         _STEP.c.content,
         _FEEDBACK.c.label.label("my_label"),
     )
-    .outerjoin(_FEEDBACK, sa.and_(_FEEDBACK.c.step_id == _STEP.c.id, _of_rater))
+    .outerjoin(
+        _FEEDBACK,
+        sa.and_(
+            _FEEDBACK.c.step_id == _STEP.c.id,
+            _FEEDBACK.c.rater_id == sa.bindparam("rater", type_=sa.Uuid),
+            _of_occasion,
+        ),
+    )
     .where(_STEP.c.interaction_id == _of_interaction)
     .order_by(_STEP.c.position)
 )
-_own_feedback = sa.select(
-    *(
-        _FEEDBACK.c[name]
-        for name in (
-            "id", "thumb", "rating", "comment", "correction", "extra", "revision", "updated_at",
-        )
-    )
-).where(
-    _FEEDBACK.c.interaction_id == _of_interaction, _FEEDBACK.c.step_id.is_(None), _of_rater
-)  # fmt: skip

@@ -1,6 +1,7 @@
 """The statements of leasing, built once: building one takes longer than running it.
 
-They read the parameters `queue`, `rater`, `now`, `item`, `one`, `other` and `after`, as each needs.
+They read the parameters `queue`, `rater`, `now`, `item`, `one`, `other`, `after` and `judgement`,
+as each needs.
 """
 
 from functools import lru_cache
@@ -19,6 +20,8 @@ from rlhf_core.queues.slots import (
     is_taken,
     says_something,
 )
+from rlhf_core.store.base import table_of
+from rlhf_core.store.tables import RatingQueue
 from rlhf_core.vocabulary import AssignmentState, QueueItemKind, QueueSubject
 
 QUEUE = sa.bindparam("queue", type_=sa.Uuid)
@@ -26,32 +29,28 @@ ONE, OTHER = sa.bindparam("one", type_=sa.Uuid), sa.bindparam("other", type_=sa.
 AFTER = sa.bindparam("after", type_=sa.Uuid)
 
 _mine = sa.and_(SLOT.c.queue_item_id == ITEM.c.id, SLOT.c.rater_id == RATER)
-_priority = sa.select(ITEM.c.priority).where(ITEM.c.queue_id == QUEUE).limit(1)
 
-held_item = (
+_is_held = sa.and_(SLOT.c.state == AssignmentState.LEASED, SLOT.c.lease_expires_at > NOW)
+
+standing = (
     sa.select(
         ITEM.c.id, ITEM.c.interaction_id, ITEM.c.other_interaction_id, ITEM.c.kind,
-        SLOT.c.id.label("assignment_id"), SLOT.c.lease_expires_at,
+        ITEM.c.priority, SLOT.c.id.label("assignment_id"), SLOT.c.lease_expires_at,
+        _is_held.label("is_held"),
     )
-    .join(SLOT, SLOT.c.queue_item_id == ITEM.c.id)
-    .where(
-        SLOT.c.rater_id == RATER,
-        SLOT.c.state == AssignmentState.LEASED,
-        SLOT.c.lease_expires_at > NOW,
-        ITEM.c.queue_id == QUEUE,
-    )
-    .order_by(SLOT.c.leased_at.desc())
+    .select_from(ITEM.join(SLOT, _mine))
+    .where(ITEM.c.queue_id == QUEUE)
+    .order_by(sa.case((_is_held, 0), else_=1), SLOT.c.leased_at.desc())
     .limit(1)
 )  # fmt: skip
-"""The item whose lease the rater holds, the latest first."""
-
-last_priority = _priority.join(SLOT, _mine).order_by(SLOT.c.leased_at.desc())
-"""Where the item stands that the rater had last."""
+"""Where the rater stands: the item whose lease they hold, else the one that they had last."""
 
 priority_at = (
-    _priority.outerjoin(SLOT, _mine)
-    .where(sa.or_(ITEM.c.id == AFTER, ITEM.c.interaction_id == AFTER))
+    sa.select(ITEM.c.priority)
+    .outerjoin(SLOT, _mine)
+    .where(ITEM.c.queue_id == QUEUE, sa.or_(ITEM.c.id == AFTER, ITEM.c.interaction_id == AFTER))
     .order_by(SLOT.c.leased_at.is_(None), SLOT.c.leased_at.desc())
+    .limit(1)
 )
 """Where the item (or the one about the interaction) `after` stands; first one that they had."""
 
@@ -72,7 +71,7 @@ def slots_of_item(subject: QueueSubject) -> sa.Select[Any]:
 
 @lru_cache
 def judged_item(*, is_repeat: bool, is_pair: bool) -> sa.Select[Any]:
-    """The item of a queue that a judgement of a thing is about, locked."""
+    """The item of a queue that a judgement of a thing is about."""
     kind = ITEM.c.kind
     other = ITEM.c.other_interaction_id
     return (
@@ -85,8 +84,44 @@ def judged_item(*, is_repeat: bool, is_pair: bool) -> sa.Select[Any]:
         )
         .order_by(kind)  # one that is both gold and normal: the gold one is every rater's
         .limit(1)
-        .with_for_update(key_share=True)
     )
+
+
+@lru_cache
+def finish_held(*, is_repeat: bool) -> sa.Update:
+    """Sets what is given of the slot whose lease the rater holds on the item of an interaction.
+
+    While the lease runs the slot is nobody else's to take: the item need not be locked.
+    """
+    item = judged_item(is_repeat=is_repeat, is_pair=False).with_only_columns(ITEM.c.id)
+    return sa.update(SLOT).where(
+        SLOT.c.queue_item_id == item.scalar_subquery(), SLOT.c.rater_id == RATER, _is_held
+    )
+
+
+_judgement, _QUEUE = FEEDBACK.alias("judgement"), table_of(RatingQueue)
+mark_feedback = (
+    sa.update(FEEDBACK)
+    .where(
+        FEEDBACK.c.interaction_id == ONE,
+        FEEDBACK.c.rater_id == RATER,
+        FEEDBACK.c.withdrawn_at.is_(None),
+        FEEDBACK.c.queue_id.is_(None),
+        sa.exists().where(_QUEUE.c.id == QUEUE, _QUEUE.c.subject != QueueSubject.COMPARISONS),
+        FEEDBACK.c.occasion
+        == sa.select(_judgement.c.occasion)
+        .where(
+            _judgement.c.id == sa.bindparam("judgement", type_=sa.Uuid),
+            _judgement.c.rater_id == RATER,
+            _judgement.c.interaction_id == ONE,
+            _judgement.c.withdrawn_at.is_(None),
+        )
+        .scalar_subquery(),
+    )
+    .values(queue_id=QUEUE)
+    .returning(FEEDBACK.c.id, FEEDBACK.c.occasion)
+)
+"""Notes the queue in what the rater said of a thing on the occasion of `judgement`."""
 
 
 @lru_cache

@@ -5,7 +5,7 @@ its slots is given; others who look at that moment pass over it. On SQLite a wri
 """
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,12 +17,13 @@ from rlhf_core.clock import new_id, utcnow
 from rlhf_core.errors import Conflict, Forbidden, InvalidInput
 from rlhf_core.feedback.raters import find_or_create_rater, find_rater, lock_rater
 from rlhf_core.queues.lease_statements import (
-    held_item,
+    finish_held,
     judged_item,
     judgements_of_rater,
-    last_priority,
+    mark_feedback,
     priority_at,
     slots_of_item,
+    standing,
 )
 from rlhf_core.queues.slots import (
     COMPARISON,
@@ -66,9 +67,14 @@ def claim_next(
     now = utcnow()
     if after is not None:
         _skip(db, rater_id, _items_named(queue_id, after), now)
-    held = _find_held(db, terms, rater_id, now)
-    if held is not None:
-        return held
+    last = db.execute(standing, {"queue": queue_id, "rater": rater_id, "now": now}).one_or_none()
+    if last is not None and last.is_held:
+        return _claim(terms, last, last.assignment_id, last.lease_expires_at)
+    below = None if last is None else last.priority
+    if after is not None:
+        at = {"queue": queue_id, "rater": rater_id, "after": after}
+        found_at = db.scalar(priority_at, at)
+        below = below if found_at is None else found_at
     asked = {
         "queue": queue_id,
         "rater": rater_id,
@@ -76,13 +82,13 @@ def claim_next(
         "overlap": terms.overlap,
         "skip": after or NOTHING,
         "repeat_before": repeat_before(db, queue_id, rater_id, now) if terms.has_repeats else None,
-        "below": _last_priority(db, queue_id, rater_id, after),
+        "below": below,
     }
     for _ in range(MAX_TRIES):
         found = _find_open(db, terms, asked)
         if found is None:
             return None
-        assignment_id = _take(db, terms, found, rater_id, now)
+        assignment_id = _take(db, terms, found, rater_id, now, is_untouched=not found.has_slots)
         if assignment_id is not None:
             return _claim(terms, found, assignment_id, now + timedelta(seconds=terms.lease_s))
     raise Conflict("Many others take items of this queue at this moment; try again.")
@@ -109,21 +115,41 @@ def finish_claim(
         InvalidInput: the actor has not judged the item.
     """
     require(actor, Permission.RATE)
-    terms = load_terms(db, queue_id)
     rater_id = find_rater(db, actor=actor)
     pair = _sort_pair(interaction_id, other_interaction_id)
+    now = utcnow()
+    asked = {"queue": queue_id, "rater": rater_id, "one": pair[0], "other": pair[1], "now": now}
+    if feedback_id and pair[1] is None and _finish_held(db, asked, feedback_id):
+        return True
+    terms = load_terms(db, queue_id)
     if rater_id is None:
         raise InvalidInput("You have not judged this item yet: rate it first.")
     occasion, feedback_id = _mark_judged(db, terms, rater_id, pair, feedback_id)
     item = db.execute(
-        judged_item(is_repeat=occasion > 0, is_pair=pair[1] is not None),
-        {"queue": queue_id, "one": pair[0], "other": pair[1]},
+        judged_item(is_repeat=occasion > 0, is_pair=pair[1] is not None).with_for_update(
+            key_share=True
+        ),
+        asked,
     ).one_or_none()
-    if item is None:
-        return False
-    now = utcnow()
     done = {"state": AssignmentState.DONE, "finished_at": now, "feedback_id": feedback_id}
-    return _take(db, terms, item, rater_id, now, done=done) is not None
+    return item is not None and _take(db, terms, item, rater_id, now, done=done) is not None
+
+
+def _finish_held(db: Session, asked: dict[str, Any], feedback_id: uuid.UUID) -> bool:
+    """What `finish_claim` does in the usual case, in two statements: the rater holds the lease.
+
+    False: it is another case, and what was noted on the way is right in it too.
+    """
+    marked = db.execute(mark_feedback, {**asked, "judgement": feedback_id}).all()
+    occasion = marked[0].occasion if marked else 0
+    if occasion:  # as a queue's repeat it counts in no figure
+        mark_days_of_feedback(db, [row.id for row in marked])
+    if all(row.id != feedback_id for row in marked):
+        return False
+    done = {
+        "state": AssignmentState.DONE, "finished_at": asked["now"], "feedback_id": feedback_id,
+    }  # fmt: skip
+    return changed_rows(db.execute(finish_held(is_repeat=occasion > 0), {**asked, **done})) > 0
 
 
 def skip_claim(
@@ -208,12 +234,16 @@ def _take(
     now: datetime,
     *,
     done: dict[str, Any] | None = None,
+    is_untouched: bool = False,
 ) -> uuid.UUID | None:
     """Give the rater a slot of the item: leased, or with `done` finished; None: all are taken.
 
-    A slot of their own comes first, then a new one, then one that its rater let go.
+    A slot of their own comes first, then a new one, then one that its rater let go. Of an item
+    that is `is_untouched`, no slot was given yet when it was found.
     """
-    slots = db.execute(slots_of_item(terms.subject), {"item": item.id, "now": now}).all()
+    slots: Sequence[Any] = ()
+    if not is_untouched:
+        slots = db.execute(slots_of_item(terms.subject), {"item": item.id, "now": now}).all()
     expires_at = now + timedelta(seconds=terms.lease_s)
     values = {"rater_id": rater_id, "leased_at": now, "lease_expires_at": expires_at}
     values |= {"state": AssignmentState.LEASED, "finished_at": None, "feedback_id": None}
@@ -249,13 +279,6 @@ def _change(db: Session, seen: Any, values: dict[str, Any]) -> uuid.UUID | None:
     return seen.id if changed_rows(result) else None
 
 
-def _find_held(db: Session, terms: QueueTerms, rater_id: uuid.UUID, now: datetime) -> Claim | None:
-    """The item whose lease the rater holds, the latest first."""
-    asked = {"queue": terms.id, "rater": rater_id, "now": now}
-    row = db.execute(held_item, asked).one_or_none()
-    return None if row is None else _claim(terms, row, row.assignment_id, row.lease_expires_at)
-
-
 def _claim(terms: QueueTerms, item: Any, assignment_id: uuid.UUID, expires_at: datetime) -> Claim:
     is_hidden = terms.is_blind and item.kind is QueueItemKind.GOLD
     return Claim(
@@ -279,8 +302,8 @@ def _mark_judged(
     """(occasion, feedback) of the rater's judgement of the thing; notes the queue in it."""
     table = COMPARISON if terms.subject is QueueSubject.COMPARISONS else FEEDBACK
     asked = {"rater": rater_id, "one": pair[0], "other": pair[1]}
-    rows = db.execute(judgements_of_rater(terms.subject), asked).all()
     is_named = feedback_id is not None and table is FEEDBACK
+    rows = db.execute(judgements_of_rater(terms.subject), asked).all()
     wanted = [row for row in rows if (row.id == feedback_id if is_named else row.says)]
     if not wanted:
         if is_named and _is_of_other(db, feedback_id, rater_id):
@@ -298,15 +321,6 @@ def _mark_judged(
 def _is_of_other(db: Session, feedback_id: uuid.UUID | None, rater_id: uuid.UUID) -> bool:
     owner = db.scalar(sa.select(FEEDBACK.c.rater_id).where(FEEDBACK.c.id == feedback_id))
     return owner is not None and owner != rater_id
-
-
-def _last_priority(
-    db: Session, queue_id: uuid.UUID, rater_id: uuid.UUID, after: uuid.UUID | None
-) -> float | None:
-    """Where the rater stands: at `after`, else at the item that they had last."""
-    asked = {"queue": queue_id, "rater": rater_id, "after": after}
-    found: float | None = None if after is None else db.scalar(priority_at, asked)
-    return db.scalar(last_priority, asked) if found is None else found
 
 
 def _skip(db: Session, rater_id: uuid.UUID, items: sa.Select[Any], now: datetime) -> bool:

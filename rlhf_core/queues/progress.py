@@ -12,14 +12,13 @@ from sqlalchemy.orm import Session
 
 from rlhf_core.accounts.permissions import Actor, Permission, require
 from rlhf_core.clock import utcnow
-from rlhf_core.feedback.raters import find_rater
+from rlhf_core.feedback.raters import account_pseudonym, find_rater, of_pseudonym
 from rlhf_core.queues.lease_statements import QUEUE
 from rlhf_core.queues.leases import repeat_before
 from rlhf_core.queues.slots import (
     COMPARISON,
     FEEDBACK,
     ITEM,
-    RATER,
     SLOT,
     is_comparison_of_item,
     is_live,
@@ -103,8 +102,7 @@ def count_done(db: Session, queue: QueueView) -> int:
 def count_own(db: Session, queue: QueueView, *, actor: Actor) -> int:
     """How many items of the queue the actor judged, repeats too: quick however long it is."""
     require(actor, Permission.RATE)
-    rater_id = find_rater(db, actor=actor)
-    asked = {"queue": queue.id, "rater": rater_id}
+    asked = {"queue": queue.id, "pseudonym": account_pseudonym(actor)}
     return db.scalar(_own_count(queue.subject), asked) or 0
 
 
@@ -189,7 +187,11 @@ def _own_count(subject: QueueSubject) -> sa.Select[Any]:
     return (
         sa.select(sa.func.count())
         .select_from(joined)
-        .where(ITEM.c.queue_id == QUEUE, SLOT.c.rater_id == RATER, is_live(subject))
+        .where(
+            ITEM.c.queue_id == QUEUE,
+            SLOT.c.rater_id == of_pseudonym.scalar_subquery(),
+            is_live(subject),
+        )
     )
 
 

@@ -223,8 +223,15 @@ def find_open_statement(
     `locks` passes over the items that others take at this moment, and locks the one found.
     """
     skip = sa.bindparam("skip", type_=sa.Uuid)
+    given = SLOT.alias("given")
     query = (
-        sa.select(ITEM.c.id, ITEM.c.interaction_id, ITEM.c.other_interaction_id, ITEM.c.kind)
+        sa.select(
+            ITEM.c.id,
+            ITEM.c.interaction_id,
+            ITEM.c.other_interaction_id,
+            ITEM.c.kind,
+            sa.exists().where(given.c.queue_item_id == ITEM.c.id).label("has_slots"),
+        )
         .where(
             ITEM.c.queue_id == sa.bindparam("queue", type_=sa.Uuid),
             ITEM.c.id != skip,
