@@ -24,7 +24,7 @@ from rlhf_core.pretrained import Precision
 if TYPE_CHECKING:
     import torch
 
-TOKENS_AT_ONCE_CPU, TOKENS_AT_ONCE_CPU_16_BIT = 720, 1_280
+TOKENS_AT_ONCE_CPU, TOKENS_AT_ONCE_CPU_16_BIT = 800, 960
 """More is quicker yet; so many take about half the memory of TRL's PPO, its imports left aside."""
 PART_COST_CPU, PART_COST_GPU = 60, 1_024
 """What it costs to run one part more, in tokens that could be run instead."""

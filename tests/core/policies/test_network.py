@@ -206,4 +206,4 @@ def test_on_a_cpu_numbers_of_16_bits_let_parts_be_larger() -> None:
         for name in ("fp32", "bf16")
     )
     assert [len(part) for part in fp32] == [8, 8, 8, 8]
-    assert [len(part) for part in bf16] == [16, 16]
+    assert sorted(len(part) for part in bf16) == [10, 11, 11]
