@@ -161,7 +161,7 @@ def run_peer(options: argparse.Namespace) -> dict[str, Any]:
                 local_rollout_forward_batch_size=options.batch,
                 report_to=[], num_sample_generations=0, use_cpu=not has_gpu, bf16=has_gpu,
                 stop_token="eos" if options.case == "eos" else None, save_strategy="no",
-                logging_strategy="no", learning_rate=1e-5, disable_tqdm=True,
+                logging_strategy="no", learning_rate=1e-8, disable_tqdm=True,
                 temperature=1.0,
             ),
             tokenizer, policy, reference, judge, rows, critic,
@@ -212,7 +212,7 @@ def run_own(options: argparse.Namespace) -> dict[str, Any]:
             params=PpoParams(
                 base=options.base, updates=options.updates, batch_size=options.batch,
                 micro_batch_size=options.own_micro, ppo_epochs=options.ppo_epochs,
-                response_tokens=options.response, prompt_tokens=options.prompt + 8, lr=1e-5,
+                response_tokens=options.response, prompt_tokens=options.prompt + 8, lr=1e-8,
                 precision="bf16" if options.case.endswith("bf16") else "fp32", sample_every=0,
                 lora_rank=8 if options.case == "lora" else 0, checkpoint_every=10**6,
             ),

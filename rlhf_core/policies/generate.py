@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rlhf_core.policies.lean_trunk import attends_to_all
 from rlhf_core.policies.network import ActorCritic
 
 if TYPE_CHECKING:
@@ -174,9 +175,7 @@ def make_cache(config: Any, capacity: int) -> Any:
     """A cache of keys and values for so many tokens, grown without copying where that is safe."""
     from transformers import Cache, DynamicCache
 
-    text = config.get_text_config()
-    kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
-    if kinds != {"full_attention"} or getattr(text, "sliding_window", None):
+    if not attends_to_all(config):
         return DynamicCache(config=config)
     return Cache(layer_class_to_replicate=functools.partial(_roomy_layer(), capacity))
 

@@ -8,9 +8,10 @@ or with a frozen copy of the adapter that training started from.
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from rlhf_core.policies.lean_layers import LeanLayers
+from rlhf_core.policies.lean_trunk import LeanTrunk, make_lean
 from rlhf_core.policies.narrow import Narrowed
 from rlhf_core.policies.processes import Processes
 from rlhf_core.policies.sharding import (
@@ -59,7 +60,7 @@ class ActorCritic:
         self.value_head = torch.nn.Linear(width, 1).to(self.device)
         torch.nn.init.zeros_(self.value_head.weight)
         torch.nn.init.zeros_(self.value_head.bias)
-        self._lean = [LeanLayers(part) for part in (model, critic) if part is not None]
+        self._lean: dict[str, LeanTrunk] = {}
         self._narrowed: dict[str, Narrowed] = {}
         self._dealt: dict[str, Dealt] = {}
 
@@ -72,6 +73,9 @@ class ActorCritic:
         cache: Any = None,
     ) -> "torch.Tensor":
         """The trunk's last states (rows, tokens, width) for ids (rows, tokens)."""
+        lean = self._lean.get("policy")
+        if lean is not None:
+            return lean.run(ids, mask=mask, positions=positions, cache=cache)
         options = {"position_ids": positions} if self._takes_positions else {}
         return last_states(self._trunks["policy"], ids, mask, past_key_values=cache, **options)
 
@@ -100,22 +104,43 @@ class ActorCritic:
             [*prompt, *answer[: length - 1]]
             for prompt, answer, length in zip(prompts, tokens.tolist(), lengths, strict=True)
         ]
+        lean = self._lean.get(of, self._lean.get("policy"))
         width = max(len(row) for row in rows)
-        ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=self.device)
+        if lean is not None:
+            starts = list(accumulate((len(row) for row in rows), initial=0))[:-1]
+        else:
+            starts = [row * width for row in range(len(rows))]
         listed = [
-            row * width + len(prompt) - 1 + step
-            for row, (prompt, length) in enumerate(zip(prompts, lengths, strict=True))
+            start + len(prompt) - 1 + step
+            for start, prompt, length in zip(starts, prompts, lengths, strict=True)
             for step in range(length)
         ]
         places = torch.tensor(listed, device=self.device)
+        if lean is not None:
+            return lean.run_rows(rows, places)
+        ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=self.device)
         narrowed = self._narrowed.get(of, self._narrowed.get("policy"))
         with narrowed.at(places) if narrowed else nullcontext():
             states = last_states(self._trunks.get(of, self._trunks["policy"]), ids)
         return states.reshape(-1, states.shape[-1])[places]
 
-    def narrow(self) -> None:
-        """From now on, compute in the last layer of each trunk what `answer_states` gives alone."""
-        self._narrowed = {name: Narrowed(trunk) for name, trunk in self._trunks.items()}
+    def narrow(self, *, is_dealt: bool) -> None:
+        """From now on, compute in the last layer of each trunk what `answer_states` gives alone.
+
+        On a CPU, trunks are run leaner altogether, but where they are to be dealt to processes.
+        """
+        is_lean = self.device.type == "cpu" and not is_dealt
+        for name, trunk in self._trunks.items():
+            lean = make_lean(trunk) if is_lean else None
+            if lean is not None:
+                self._lean[name] = lean
+            else:
+                self._narrowed[name] = Narrowed(trunk)
+
+    @property
+    def packs_rows(self) -> bool:
+        """Whether rows of any lengths run together with padding but in attention."""
+        return bool(self._lean)
 
     def deal(self, processes: Processes, dtype: "torch.dtype") -> None:
         """Deal the weights to the processes, from now on; `dtype` is that of computing."""
@@ -185,21 +210,17 @@ class ActorCritic:
         """Within, gradient checkpointing (if asked for) holds; without, the cache of sampling.
 
         On a CPU, attention in bfloat16 is one in float32 meanwhile, as the way back through it is
-        so slow, and norms and places are lean. Nothing else changes: there is no dropout.
+        so slow. Nothing else changes: there is no dropout.
         """
         import torch
 
         weight = self.head.weight
-        is_cpu = weight.device.type == "cpu"
-        is_slow = is_cpu and weight.dtype == torch.bfloat16
-        is_lean = is_cpu and weight.dtype != torch.float16  # whose range is too small for it
+        is_slow = weight.device.type == "cpu" and weight.dtype == torch.bfloat16
         with ExitStack() as stack:
             for part in (self.model, self.critic):
                 if part is not None:
                     stack.callback(part.train().eval)
                     stack.enter_context(float32_attention(part, is_on=is_slow))
-            for lean in self._lean if is_lean else ():
-                stack.enter_context(lean.on())
             yield
 
     def trained(self) -> "dict[str, torch.Tensor]":

@@ -51,7 +51,7 @@ def build_network(
         )
     found = ActorCritic(model, critic=critic, frozen=frozen)
     if not params.gradient_checkpointing:  # with it layers run again, when their use is not known
-        found.narrow()
+        found.narrow(is_dealt=deal_to is not None)
     if deal_to is not None:
         found.deal(deal_to, precision.dtype)
     return found

@@ -228,8 +228,9 @@ def backward(setup: Setup, rollout: Rollout, rows: list[int]) -> dict[str, float
     num_tokens = setup.processes.sums([sum(lengths[row] for row in rows)])[0]
     sums = torch.zeros(len(STEP_FIGURES), dtype=torch.float64, device=setup.device)
     parts = cut_rows(
-        sampled.prompts, lengths, rows, params.micro_batch_size, setup.device, setup.precision
-    )
+        sampled.prompts, lengths, rows, params.micro_batch_size, setup.device,
+        is_packed=policy.packs_rows,
+    )  # fmt: skip
     for some in policy.in_step(parts, setup.processes):
         real = sampled.mask[some]
         answers = ([sampled.prompts[row] for row in some], sampled.tokens[some],

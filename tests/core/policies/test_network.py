@@ -152,21 +152,25 @@ def test_other_families_learn_too(kind: str, tmp_path: Path) -> None:
     assert report.details["history"][0]["kl"] == pytest.approx(0.0, abs=1e-3)
 
 
-def test_narrowed_the_last_layer_gives_the_same_states_and_gradients(tiny: Path) -> None:
+@pytest.mark.parametrize("is_dealt", [False, True], ids=["lean", "with hooks"])
+def test_narrowed_the_last_layer_gives_the_same_states_and_gradients(
+    tiny: Path, is_dealt: bool
+) -> None:
     prompts, lengths = [[5, 6, 7, 8], [4]], [3, 1]
     tokens = torch.tensor([[9, 10, 1], [1, 0, 0]])
     found, counts = [], []
     for is_narrow in (False, True):
         policy = ActorCritic(load_causal(tiny).eval())
         if is_narrow:
-            policy.narrow()
+            policy.narrow(is_dealt=is_dealt)
+            assert policy.packs_rows is not is_dealt
         part, seen = policy.model.model.layers[-1].mlp.down_proj, []
         part.register_forward_hook(lambda module, given, out, seen=seen: seen.append(out.shape[:2]))
         states = policy.answer_states(prompts, tokens, lengths)
-        states.square().sum().backward()
+        (states * torch.linspace(-1.0, 1.0, states.numel()).view(states.shape)).sum().backward()
         found.append([states, *(weight.grad for weight in policy.trained().values())])
-        counts.append(seen[-1].numel())
-    assert counts == [2 * 6, 4]
+        counts += [shape.numel() for shape in seen[-1:]]
+    assert counts == ([2 * 6, 4] if is_dealt else [2 * 6])  # run leaner, no part is called
     for one, other in zip(*found, strict=True):
         assert (one is None) == (other is None)
         if one is not None and other is not None:
@@ -182,7 +186,8 @@ def test_a_last_layer_that_looks_at_other_tokens_is_left_as_it_is(tiny: Path) ->
     model.model.layers[-1].mlp = Mixing()
     policy = ActorCritic(model)
     plain = policy.answer_states([[5, 6, 7]], torch.tensor([[9, 1]]), [2])
-    policy.narrow()
+    policy.narrow(is_dealt=False)
+    assert not policy.packs_rows
     again = policy.answer_states([[5, 6, 7]], torch.tensor([[9, 1]]), [2])
     assert torch.equal(plain, again)
 
@@ -190,20 +195,31 @@ def test_a_last_layer_that_looks_at_other_tokens_is_left_as_it_is(tiny: Path) ->
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_rows_are_cut_into_parts_that_fit_and_pad_little(device: str) -> None:
     lengths = [int(one) for one in np.random.default_rng(0).integers(1, 48, 32)]
-    prompts = [[0] * 16] * 32
-    precision = choose_precision("fp32", CPU)
-    parts = cut_rows(prompts, lengths, range(32), 8, torch.device(device), precision)
+    prompts, kind = [[0] * 16] * 32, torch.device(device)
+    parts = cut_rows(prompts, lengths, range(32), 8, kind, is_packed=False)
     assert sorted(row for part in parts for row in part) == list(range(32))
     padded = [len(part) * max(16 + lengths[row] for row in part) for part in parts]
     assert max(padded) <= 8 * max(16 + length for length in lengths)
     assert sum(padded) < 1.15 * sum(16 + length for length in lengths)
-    assert cut_rows([[0] * 9_000], [5], [0], 8, torch.device(device), precision) == [[0]]
+    assert cut_rows([[0] * 9_000], [5], [0], 8, kind, is_packed=False) == [[0]]
 
 
-def test_on_a_cpu_numbers_of_16_bits_let_parts_be_larger() -> None:
-    fp32, bf16 = (
-        cut_rows([[0] * 32] * 32, [48] * 32, range(32), 32, CPU, choose_precision(name, CPU))
-        for name in ("fp32", "bf16")
+def test_packed_rows_make_fewer_parts_that_fit_too() -> None:
+    lengths = [int(one) for one in np.random.default_rng(0).integers(1, 48, 32)]
+    packed, padded = (
+        cut_rows([[0] * 16] * 32, lengths, range(32), 8, CPU, is_packed=one)
+        for one in (True, False)
     )
-    assert [len(part) for part in fp32] == [8, 8, 8, 8]
-    assert sorted(len(part) for part in bf16) == [10, 11, 11]
+    assert len(packed) < len(padded)
+    assert sorted(row for part in packed for row in part) == list(range(32))
+    real = [sum(16 + lengths[row] for row in part) for part in packed]
+    assert max(real) <= 8 * max(16 + length for length in lengths)
+
+
+def test_on_a_cpu_packed_rows_let_parts_be_larger() -> None:
+    packed, padded = (
+        cut_rows([[0] * 32] * 32, [48] * 32, range(32), 32, CPU, is_packed=one)
+        for one in (True, False)
+    )
+    assert [len(part) for part in packed] == [16, 16]
+    assert [len(part) for part in padded] == [8, 8, 8, 8]

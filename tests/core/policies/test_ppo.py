@@ -99,11 +99,13 @@ def test_lora_learns_and_is_merged_into_a_plain_model(tiny: Path, tmp_path: Path
 def test_gradient_checkpointing_changes_memory_and_not_the_result(
     tiny: Path, tmp_path: Path
 ) -> None:
+    """Up to rounding."""
     plain, saved = (
         train(tiny, tmp_path / str(is_on), count_of("d"), gradient_checkpointing=is_on)
         for is_on in (False, True)
     )
-    assert plain.details["history"] == saved.details["history"]
+    for one, other in zip(plain.details["history"], saved.details["history"], strict=True):
+        assert one == pytest.approx(other, rel=1e-3, abs=1e-5)
 
 
 def test_smaller_parts_of_a_batch_give_the_same_result(tiny: Path, tmp_path: Path) -> None:
