@@ -4,13 +4,17 @@
     python benchmarks/ppo.py --peer-trl DIR [--threads 2] [--updates 3] [--only fp32,bf16]
 
 Both train a random Llama of 5.5 million weights (batch 32, prompt 32, response 48, 4 passes) by
-a reward model of the same size; each case runs in a process of its own, peer and own in turn.
+a reward model of the same size; the own one reads texts by length, eight at once. Each case runs
+in a process of its own, peer and own in turn.
+
 `fp32`, `bf16` and `lora`: every answer at full length, beside the peer in float32. `eos`: answers
 end by themselves after a third of the maximum on average, float32 both; `eos_bf16` likewise, the
 own one in bfloat16 (only where `--only` asks for it: on a CPU each new shape of a bfloat16 product
-costs some 0.7 MB for good, up to a bound, and answers of many lengths make many). The peer learns
-from `--micro` rows at once, the own trainer from up to `--own-micro`. Memory is the peak above what
-the imports take; processor time beside the wall's tells on a machine with other
+costs some 0.7 MB for good, up to a bound, and answers of many lengths make many). The learning
+rate is so small that answers keep their lengths.
+
+The peer learns from `--micro` rows at once, the own trainer from up to `--own-micro`. Memory is the
+peak above what the imports take; processor time beside the wall's tells on a machine with other
 work. Without `--peer-trl` only the own figures are printed. One JSON line last.
 """
 
@@ -196,9 +200,19 @@ def run_own(options: argparse.Namespace) -> dict[str, Any]:
 
     def reward(prompts: list[str], completions: list[str]) -> list[float]:
         texts = [f"{one} {two}" for one, two in zip(prompts, completions, strict=True)]
-        inputs = tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=False)
-        with torch.inference_mode():
-            return judge(**inputs).logits[:, 0].tolist()
+        order = sorted(range(len(texts)), key=lambda place: len(texts[place].split()))
+        scores = [0.0] * len(texts)
+        for start in range(0, len(order), 8):
+            places = order[start : start + 8]
+            inputs = tokenizer(
+                [texts[place] for place in places], padding=True, return_tensors="pt",
+                return_token_type_ids=False,
+            )  # fmt: skip
+            with torch.inference_mode():
+                found = judge(**inputs).logits[:, 0].tolist()
+            for place, score in zip(places, found, strict=True):
+                scores[place] = score
+        return scores
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "out")
@@ -295,7 +309,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name, value in (
         ("hidden", 256), ("layers", 4), ("vocab", 4096), ("batch", 32), ("micro", 8),
-        ("own-micro", 16), ("prompt", 32), ("response", 48), ("updates", 4), ("ppo-epochs", 4),
+        ("own-micro", 32), ("prompt", 32), ("response", 48), ("updates", 4), ("ppo-epochs", 4),
         ("threads", 2),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=value)

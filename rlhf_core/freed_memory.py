@@ -1,8 +1,7 @@
-"""Memory that a training has freed: kept in the process for its next step, or given back.
+"""Memory that a training has freed: kept in the process for its next step.
 
 The C library of Linux gives large blocks back at once. Taken again, they come as fresh pages that
-the system has to clear first: a tenth of a step on a CPU. What it keeps of smaller ones lies in
-pieces, between which other work finds no room.
+the system has to clear first: a tenth of a step on a CPU.
 """
 
 import ctypes
@@ -33,13 +32,6 @@ def keep_freed_memory() -> Iterator[None]:
         yield
     finally:
         library.mallopt(_TRIM_THRESHOLD, KEPT_USUALLY)
-        library.malloc_trim(0)
-
-
-def give_back_freed_memory() -> None:
-    """Give the system what is free in this process, also in between; where the C library can."""
-    library = _library()
-    if library is not None:
         library.malloc_trim(0)
 
 

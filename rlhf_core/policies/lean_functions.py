@@ -67,9 +67,8 @@ class Norm:
     @staticmethod
     def backward(ctx: Any, given: "Tensor") -> "tuple[Tensor | None, ...]":
         states, inverse, weight = ctx.saved_tensors
-        found = given.new_zeros(given.shape)
-        of_weight = add_norm_gradient(given.clone(), states, inverse, weight, found)
-        return found, of_weight, None
+        of_states, of_weight = norm_gradients(given.clone(), states, inverse, weight)
+        return of_states, of_weight, None
 
 
 class BeforeAttention:
@@ -124,9 +123,8 @@ class BeforeAttention:
             torch.addmm(of_inner, one, projection, beta=min(number, 1), out=of_inner)
             of_weights.append(one.t() @ inner)
             of_biases.append(one.sum(0) if ctx.needs_input_grad[9 + number] else None)
-        found = states.new_zeros(states.shape)
-        of_norm = add_norm_gradient(of_inner, states, inverse, norm, found)
-        return found, None, None, None, None, of_norm, *of_weights, *of_biases
+        of_states, of_norm = norm_gradients(of_inner, states, inverse, norm)
+        return of_states, None, None, None, None, of_norm, *of_weights, *of_biases
 
 
 class AfterAttention:
@@ -175,8 +173,7 @@ class AfterAttention:
         of_inner = (of_gated @ gate).addmm_(of_raised, up)
         inner = normed(middle, inverse, norm)
         of_gate, of_up = of_gated.t() @ inner, of_raised.t() @ inner
-        of_states = given.clone()
-        of_norm = add_norm_gradient(of_inner, middle, inverse, norm, of_states)
+        of_states, of_norm = norm_gradients(of_inner, middle, inverse, norm, beside=given)
         of_outwards = of_states.t() @ mixed
         of_mixed = ctx.layout.give_back((of_states @ outwards).to(ctx.mixed_dtype), wanted)
         if wanted is not None:
@@ -197,16 +194,22 @@ def normed(states: "Tensor", inverse: "Tensor", weight: "Tensor") -> "Tensor":
     return (states.float() * inverse).to(states.dtype).mul_(weight)
 
 
-def add_norm_gradient(
-    given: "Tensor", states: "Tensor", inverse: "Tensor", weight: "Tensor", found: "Tensor"
-) -> "Tensor":
-    """Add the gradient by the norm's states to `found`; that by its weight. Overwrites `given`."""
+def norm_gradients(
+    given: "Tensor",
+    states: "Tensor",
+    inverse: "Tensor",
+    weight: "Tensor",
+    beside: "Tensor | None" = None,
+) -> "tuple[Tensor, Tensor]":
+    """The gradients by a norm's states, with what is `beside` them, and by its weight.
+
+    `given` is overwritten.
+    """
     rows = given * states
     of_weight = (inverse.view(1, -1).to(rows.dtype) @ rows).view(-1)
     along = (rows @ weight[:, None]).mul_(inverse**3).div_(-states.shape[-1])
-    found.addcmul_(states, along)
-    found.addcmul_(given.mul_(weight), inverse.to(given.dtype))
-    return of_weight
+    of_states = states * along if beside is None else beside.addcmul(states, along)
+    return of_states.addcmul_(given.mul_(weight), inverse.to(given.dtype)), of_weight
 
 
 def turn(states: "Tensor", cos: "Tensor", sin: "Tensor") -> "Tensor":

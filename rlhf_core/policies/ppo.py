@@ -20,7 +20,7 @@ import numpy as np
 
 from rlhf_core.errors import TrainingFailed
 from rlhf_core.examples import PromptOnly
-from rlhf_core.freed_memory import give_back_freed_memory
+from rlhf_core.freed_memory import keep_freed_memory
 from rlhf_core.policies.audit import make_audit
 from rlhf_core.policies.generate import Sampled
 from rlhf_core.policies.guards import check_norm, check_step, check_update
@@ -99,7 +99,7 @@ def train_ppo(
     if reward is None and step_reward is None:
         raise TrainingFailed("There is no reward: give reward, step_reward, or both.")
     rewards = Rewards(reward, held_out, step_reward)
-    with open_processes() as processes:
+    with open_processes() as processes, keep_freed_memory():
         setup = prepare(prompts, params=params, processes=processes, tracker=tracker)
         progress = open_run(setup, work_dir)
         probe_before(setup, progress, held_out)
@@ -111,7 +111,6 @@ def train_ppo(
             with clock.update():
                 rollout = roll_out(setup, progress, rewards, clock)
                 figures = rollout.figures | learn(setup, rollout, progress.update)
-                give_back_freed_memory()  # a reward model finds no room between a step's pieces
             progress.update += 1
             progress.first = progress.first or dict(figures)
             progress.history.append(figures)
@@ -228,7 +227,7 @@ def backward(setup: Setup, rollout: Rollout, rows: list[int]) -> dict[str, float
     num_tokens = setup.processes.sums([sum(lengths[row] for row in rows)])[0]
     sums = torch.zeros(len(STEP_FIGURES), dtype=torch.float64, device=setup.device)
     parts = cut_rows(
-        sampled.prompts, lengths, rows, params.micro_batch_size, setup.device,
+        sampled.prompts, lengths, rows, params.micro_batch_size, setup.device, setup.precision,
         is_packed=policy.packs_rows,
     )  # fmt: skip
     for some in policy.in_step(parts, setup.processes):

@@ -1,4 +1,4 @@
-"""What keeping freed memory leaves behind, and what giving it back does."""
+"""What keeping freed memory leaves behind."""
 
 import ctypes
 
@@ -6,7 +6,7 @@ import psutil
 import pytest
 import torch
 
-from rlhf_core.freed_memory import give_back_freed_memory, keep_freed_memory
+from rlhf_core.freed_memory import keep_freed_memory
 
 
 def test_settings_are_put_back_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,14 +44,15 @@ def test_a_library_without_the_settings_is_left_alone(monkeypatch: pytest.Monkey
     monkeypatch.setattr(ctypes, "CDLL", None)
     with keep_freed_memory():
         assert torch.ones(2**20).sum() == 2**20
-    give_back_freed_memory()
 
 
 @pytest.mark.skipif("sys.platform != 'linux'", reason="only Linux's C library can be told to")
-def test_freed_memory_is_given_back() -> None:
-    held = [bytearray(64 * 1024) for _ in range(1024)]  # below what is given back at once
-    del held[:-1]  # the last one lies above the others
-    before = psutil.Process().memory_info().rss
-    give_back_freed_memory()
-    assert before - psutil.Process().memory_info().rss > 32 * 2**20
+def test_freed_memory_is_kept_within_and_given_back_at_the_end() -> None:
+    process = psutil.Process()
+    with keep_freed_memory():
+        held = [bytearray(64 * 1024) for _ in range(1024)]  # below what is given back at once
+        full = process.memory_info().rss
+        del held[:-1]  # the last one lies above the others
+        assert full - process.memory_info().rss < 8 * 2**20
+    assert full - process.memory_info().rss > 32 * 2**20
     assert len(held) == 1

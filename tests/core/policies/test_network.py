@@ -13,7 +13,7 @@ from rlhf_core.policies.network import ActorCritic
 from rlhf_core.policies.network_build import build_network
 from rlhf_core.policies.ppo_params import PpoParams
 from rlhf_core.policies.scoring import cut_rows
-from rlhf_core.pretrained import choose_precision
+from rlhf_core.pretrained import Precision, choose_precision
 from tests.core.policies.tiny_policies import (
     count_of,
     make_adapter,
@@ -192,22 +192,25 @@ def test_a_last_layer_that_looks_at_other_tokens_is_left_as_it_is(tiny: Path) ->
     assert torch.equal(plain, again)
 
 
+FP32, BF16 = (choose_precision(name, CPU) for name in ("fp32", "bf16"))
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_rows_are_cut_into_parts_that_fit_and_pad_little(device: str) -> None:
     lengths = [int(one) for one in np.random.default_rng(0).integers(1, 48, 32)]
     prompts, kind = [[0] * 16] * 32, torch.device(device)
-    parts = cut_rows(prompts, lengths, range(32), 8, kind, is_packed=False)
+    parts = cut_rows(prompts, lengths, range(32), 8, kind, FP32, is_packed=False)
     assert sorted(row for part in parts for row in part) == list(range(32))
     padded = [len(part) * max(16 + lengths[row] for row in part) for part in parts]
     assert max(padded) <= 8 * max(16 + length for length in lengths)
     assert sum(padded) < 1.15 * sum(16 + length for length in lengths)
-    assert cut_rows([[0] * 9_000], [5], [0], 8, kind, is_packed=False) == [[0]]
+    assert cut_rows([[0] * 9_000], [5], [0], 8, kind, FP32, is_packed=False) == [[0]]
 
 
 def test_packed_rows_make_fewer_parts_that_fit_too() -> None:
     lengths = [int(one) for one in np.random.default_rng(0).integers(1, 48, 32)]
     packed, padded = (
-        cut_rows([[0] * 16] * 32, lengths, range(32), 8, CPU, is_packed=one)
+        cut_rows([[0] * 16] * 32, lengths, range(32), 8, CPU, FP32, is_packed=one)
         for one in (True, False)
     )
     assert len(packed) < len(padded)
@@ -216,10 +219,12 @@ def test_packed_rows_make_fewer_parts_that_fit_too() -> None:
     assert max(real) <= 8 * max(16 + length for length in lengths)
 
 
-def test_on_a_cpu_packed_rows_let_parts_be_larger() -> None:
-    packed, padded = (
-        cut_rows([[0] * 32] * 32, [48] * 32, range(32), 32, CPU, is_packed=one)
-        for one in (True, False)
-    )
-    assert [len(part) for part in packed] == [16, 16]
-    assert [len(part) for part in padded] == [8, 8, 8, 8]
+def test_on_a_cpu_packed_rows_and_numbers_of_16_bits_let_parts_be_larger() -> None:
+    def sizes(precision: Precision, *, is_packed: bool) -> list[int]:
+        rows, lengths = [[0] * 32] * 32, [48] * 32
+        parts = cut_rows(rows, lengths, range(32), 32, CPU, precision, is_packed=is_packed)
+        return sorted(len(part) for part in parts)
+
+    assert sizes(FP32, is_packed=False) == sizes(BF16, is_packed=False) == [8, 8, 8, 8]
+    assert sizes(FP32, is_packed=True) == [10, 11, 11]
+    assert sizes(BF16, is_packed=True) == [16, 16]
