@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rlhf_core.policies.lean_functions import AfterAttention, BeforeAttention, Layout, Norm
+from rlhf_core.policies.logprobs import has_costly_shapes, round_up
 from rlhf_core.policies.narrow import find_layers
 
 if TYPE_CHECKING:
@@ -69,11 +70,21 @@ class LeanTrunk:
         """
         import torch
 
-        device = self._trunk.norm.weight.device
+        weight = self._trunk.norm.weight
         lengths = [len(row) for row in rows]
-        ids = torch.tensor([token for row in rows for token in row], device=device)
-        positions = torch.tensor([place for one in lengths for place in range(one)], device=device)
-        return self._run(ids, positions, _lay_out(lengths, device), wanted=wanted)
+        num_wanted = sum(lengths) if wanted is None else len(wanted)
+        if has_costly_shapes(weight):  # one more row, of which nothing is wanted
+            spare = round_up(sum(lengths) + 1) - sum(lengths)
+            rows, lengths = [*rows, [0] * spare], [*lengths, spare]
+            if wanted is not None:
+                more = wanted.new_full((round_up(num_wanted) - num_wanted,), sum(lengths) - 1)
+                wanted = torch.cat((wanted, more))
+        ids = torch.tensor([token for row in rows for token in row], device=weight.device)
+        positions = torch.tensor(
+            [place for one in lengths for place in range(one)], device=weight.device
+        )
+        layout = _lay_out(lengths, weight.device)
+        return self._run(ids, positions, layout, wanted=wanted)[:num_wanted]
 
     def _run(
         self,

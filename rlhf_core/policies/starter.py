@@ -9,10 +9,11 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rlhf_core.errors import TrainingFailed
 from rlhf_core.examples import SftExample
+from rlhf_core.freed_memory import keep_freed_memory
 from rlhf_core.policies.conversations import Conversations, batch_rows, cut_batch, pad_rows
 from rlhf_core.policies.logprobs import cut_tokens, token_logprobs
 from rlhf_core.policies.measures import peak_memory_mb
@@ -49,7 +50,7 @@ def train_starter(
     Raises NotEnoughData where no row has both texts; TrainingFailed where the rows, the memory or
     the disk do not allow it, or `tracker` asked to stop.
     """
-    with sentences_for_the_machine():
+    with sentences_for_the_machine(), keep_freed_memory():
         setup = prepare(rows, params, tracker)
         progress = open_run(setup, work_dir)
         started_at, first_step, num_tokens = time.monotonic(), progress.step, 0
@@ -117,9 +118,7 @@ def backward(setup: Setup, places: list[int], weight: float) -> float:
     """Add the gradient of some rows' loss over `weight`; the sum of the completions' own loss."""
     import torch
 
-    device, rows = setup.processes.device, setup.learned
-    ids = pad_rows([rows.ids[place] for place in places], device)
-    states, tokens, is_answer = find_states(setup.model, rows, places, ids)
+    states, tokens, is_answer = find_states(setup, setup.learned, places)
     if setup.params.prompt_weight == 0.0:
         states, tokens, is_answer = states[is_answer], tokens[is_answer], is_answer[is_answer]
     leaf = states.detach().requires_grad_()
@@ -135,28 +134,29 @@ def backward(setup: Setup, places: list[int], weight: float) -> float:
 
 
 def find_states(
-    model: Any, rows: Conversations, places: list[int], ids: "torch.Tensor"
+    setup: Setup, rows: Conversations, places: Sequence[int]
 ) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
     """States (n, width) before real tokens (not a row's first), these, and which are answers."""
     import torch
 
-    found = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-    width = ids.shape[1]
-    before = [
-        row * width + step
-        for row, place in enumerate(places)
-        for step in range(len(rows.ids[place]) - 1)
-    ]
-    at = torch.tensor(before, device=ids.device)
+    device = setup.processes.device
+    ids = [rows.ids[place] for place in places]
+    tokens = torch.tensor([token for row in ids for token in row[1:]], device=device)
     is_answer = torch.tensor(
         [
             step + 1 >= rows.prompt_lengths[place]
             for place in places
             for step in range(len(rows.ids[place]) - 1)
         ],
-        device=ids.device,
+        device=device,
     )
-    return found.reshape(-1, found.shape[-1])[at], ids.reshape(-1)[at + 1], is_answer
+    if setup.lean is not None:
+        return setup.lean.run_rows([row[:-1] for row in ids]), tokens, is_answer
+    padded = pad_rows([row[:-1] for row in ids], device)
+    found = setup.model.base_model(input_ids=padded, use_cache=False).last_hidden_state
+    lengths = torch.tensor([len(row) - 1 for row in ids], device=device)
+    is_real = torch.arange(padded.shape[1], device=device) < lengths[:, None]
+    return found[is_real], tokens, is_answer
 
 
 def _evaluate_every(setup: Setup) -> int:
@@ -174,8 +174,7 @@ def evaluate(setup: Setup, progress: StarterProgress) -> None:
     lengths = [len(row) for row in rows.ids]
     with torch.no_grad():
         for part in cut_batch(range(len(rows)), lengths):
-            ids = pad_rows([rows.ids[place] for place in part], setup.processes.device)
-            states, tokens, is_answer = find_states(setup.model, rows, part, ids)
+            states, tokens, is_answer = find_states(setup, rows, part)
             states, tokens = states[is_answer], tokens[is_answer]
             for some in cut_tokens(len(tokens), head):
                 total -= float(token_logprobs(head, states[some], tokens[some], 1.0)[0].sum())

@@ -37,7 +37,12 @@ def test_entropy_is_that_of_the_distribution_and_asking_for_it_changes_nothing_e
 def test_bfloat16_logits_give_float32_logprobs_and_bfloat16_gradients() -> None:
     head, states, tokens = make(torch.bfloat16)
     found, _ = token_logprobs(head, states, tokens, 1.0)
+    textbook = torch.distributions.Categorical(logits=head(states).float())
     assert found.dtype is torch.float32
+    assert torch.allclose(found, textbook.log_prob(tokens), atol=1e-5)
+    _, entropy = token_logprobs(head, states, tokens, 1.0, with_entropy=True)
+    assert entropy is not None
+    assert torch.allclose(entropy, textbook.entropy(), atol=1e-5)
     found.sum().backward()
     assert states.grad is not None
     assert states.grad.dtype is torch.bfloat16
