@@ -148,10 +148,10 @@ class AfterAttention:
         from torch.nn.functional import silu
 
         outwards, norm, gate, up, down = weights
-        ctx.layout, ctx.shape, ctx.mixed_dtype = layout, states.shape, mixed.dtype
-        mixed = layout.collect(mixed, wanted).to(states.dtype)
+        ctx.layout, ctx.shape = layout, states.shape
+        own = layout.collect(mixed, wanted).to(states.dtype)
         states = states if wanted is None else states.index_select(0, wanted)
-        middle = states.addmm(mixed, outwards.t())
+        middle = states.addmm(own, outwards.t())
         inverse = inverse_lengths(middle, epsilon)
         inner = normed(middle, inverse, norm)
         gated, raised = inner @ gate.t(), inner @ up.t()
@@ -174,8 +174,8 @@ class AfterAttention:
         inner = normed(middle, inverse, norm)
         of_gate, of_up = of_gated.t() @ inner, of_raised.t() @ inner
         of_states, of_norm = norm_gradients(of_inner, middle, inverse, norm, beside=given)
-        of_outwards = of_states.t() @ mixed
-        of_mixed = ctx.layout.give_back((of_states @ outwards).to(ctx.mixed_dtype), wanted)
+        of_outwards = of_states.t() @ ctx.layout.collect(mixed, wanted).to(given.dtype)
+        of_mixed = ctx.layout.give_back((of_states @ outwards).to(mixed.dtype), wanted)
         if wanted is not None:
             of_states = of_states.new_zeros(ctx.shape).index_copy_(0, wanted, of_states)
         return of_mixed, of_states, None, None, None, of_outwards, of_norm, of_gate, of_up, of_down

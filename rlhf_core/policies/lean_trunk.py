@@ -73,7 +73,8 @@ class LeanTrunk:
         weight = self._trunk.norm.weight
         lengths = [len(row) for row in rows]
         num_wanted = sum(lengths) if wanted is None else len(wanted)
-        if has_costly_shapes(weight):  # one more row, of which nothing is wanted
+        if has_costly_shapes(weight) and min(lengths) < max(lengths):
+            # one more row, of which nothing is wanted: even ones are of few shapes anyway
             spare = round_up(sum(lengths) + 1) - sum(lengths)
             rows, lengths = [*rows, [0] * spare], [*lengths, spare]
             if wanted is not None:
