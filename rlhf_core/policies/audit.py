@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-WINDOW_SHARE = 0.1
+WINDOW_SHARE = 0.2
 NUM_CANDIDATES = 25
 MAX_POINTS = 200
 POINT_FIGURES = (
@@ -24,7 +24,7 @@ LARGE_DRIFT = 0.3
 
 
 def half_window(num_updates: int) -> int:
-    """How many updates on each side smooth a figure: a tenth of the run in all, three at least."""
+    """How many updates on each side smooth a figure: a fifth of the run in all, three at least."""
     return max(1, round(num_updates * WINDOW_SHARE / 2))
 
 
@@ -89,7 +89,7 @@ def make_audit(
             point["held_out_smoothed"] = value
         best = find_peak(history, range(num_updates + 1), half)
     thin = math.ceil(len(points) / MAX_POINTS)
-    drift = _drift(history, kept_update, half)
+    drift = _drift(history, kept_update, max(1, half // 2))  # the first answers soon change
     return {
         "points": [point for place, point in enumerate(points) if place % thin == 0],
         "best_update": best,
