@@ -16,7 +16,7 @@ class Narrowed:
     """The trunk of a causal model, as it was unless `at` says where its states are wanted."""
 
     def __init__(self, trunk: Any) -> None:
-        self.places: torch.Tensor | None = None
+        self._places: torch.Tensor | None = None
         self._shape: tuple[int, ...] = ()
         self._hooks: list[Any] = []
         part = _find_part(trunk)
@@ -31,11 +31,11 @@ class Narrowed:
     @contextmanager
     def at(self, places: "torch.Tensor") -> Iterator[None]:
         """Within, states (rows, tokens, width) are right at these places (n,) of rows * tokens."""
-        self.places = places
+        self._places = places
         try:
             yield
         finally:
-            self.places = None
+            self._places = None
 
     def undo(self) -> None:
         """Leave the trunk as it was, for ever."""
@@ -44,17 +44,17 @@ class Narrowed:
         self._hooks = []
 
     def _before(self, part: Any, given: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        if self.places is None:
+        if self._places is None:
             return None
         (states,) = given
         self._shape = states.shape
-        return (states.flatten(0, 1).index_select(0, self.places)[None],)
+        return (states.flatten(0, 1).index_select(0, self._places)[None],)
 
     def _after(self, part: Any, given: tuple[Any, ...], found: Any) -> Any:
-        if self.places is None:
+        if self._places is None:
             return None
         whole = found.new_zeros((self._shape[0] * self._shape[1], self._shape[2]))
-        return whole.index_copy(0, self.places, found[0]).view(self._shape)
+        return whole.index_copy(0, self._places, found[0]).view(self._shape)
 
     def _is_sound(self, trunk: Any) -> bool:
         """Whether the trunk's states at some places are the same when only these are asked for."""

@@ -4,16 +4,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rlhf_core.examples import PreferencePair, UnpairedPreference
+from rlhf_core.examples import PreferencePair, SftExample, UnpairedPreference
 from rlhf_core.policies.distil import DistilParams, train_distilled
 from rlhf_core.policies.dpo import DpoParams, train_dpo
 from rlhf_core.policies.grpo import GrpoParams, train_grpo
 from rlhf_core.policies.kto import KtoParams, train_kto
 from rlhf_core.policies.rloo import RlooParams, train_rloo
+from rlhf_core.policies.sft import SftParams, train_sft
 from rlhf_core.training import NoOpTracker, TrainReport
 from tests.core.policies.tiny_policies import count_of, make_policy, make_prompts
 
 GOOD, BAD = "good yes d", "bad no e"
+SHOWN = [SftExample(one.prompt, GOOD, one.group) for one in make_prompts(20)]
 PAIRS = [PreferencePair(one.prompt, GOOD, BAD, 1.0, one.group) for one in make_prompts(20)]
 THUMBS = [
     UnpairedPreference(one.prompt, GOOD if place % 3 else BAD, place % 3 > 0, one.group)
@@ -32,6 +34,11 @@ Learn = Callable[..., TrainReport]
 def dpo(base: Path, rows: Any = None, **options: Any) -> Learn:
     params = DpoParams(base=str(base), **EPOCHS | options)
     return lambda **places: train_dpo(PAIRS if rows is None else rows, params=params, **places)
+
+
+def sft(base: Path, rows: Any = None, **options: Any) -> Learn:
+    params = SftParams(base=str(base), **EPOCHS | options)
+    return lambda **places: train_sft(SHOWN if rows is None else rows, params=params, **places)
 
 
 def kto(base: Path, rows: Any = None, **options: Any) -> Learn:
