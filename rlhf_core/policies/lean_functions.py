@@ -76,8 +76,8 @@ class BeforeAttention:
 
     `layout` says where attention has the n tokens. Query and key are turned by their places' angles
     (Su et al. 2021, arXiv 2104.09864), whose `cos` and `sin` are (n, 1, size). The result is in
-    their type, which is that of attention. `weights` are the three projections', and then their
-    biases or None.
+    their type, which is that of attention. `query`, `key` and `value` are the projections' weights,
+    `biases` theirs or None.
     """
 
     @staticmethod
@@ -89,20 +89,23 @@ class BeforeAttention:
         layout: Layout,
         epsilon: float,
         norm: "Tensor",
-        *weights: "Tensor | None",
+        query: "Tensor",
+        key: "Tensor",
+        value: "Tensor",
+        *biases: "Tensor | None",
     ) -> "tuple[Tensor, ...]":
         from torch.nn.functional import linear
 
         inverse = inverse_lengths(states, epsilon)
         inner = normed(states, inverse, norm)
         found: list[Tensor] = []
-        for weight, bias in zip(weights[:3], weights[3:], strict=True):
-            one: Tensor = linear(inner, weight, bias).to(cos.dtype)  # type: ignore[arg-type]
+        for weight, bias in zip((query, key, value), biases, strict=True):
+            one = linear(inner, weight, bias).to(cos.dtype)
             one = one.view(len(one), -1, cos.shape[-1])
             one = layout.spread(turn(one, cos, sin) if len(found) < 2 else one)
             one = one.view(layout.num_rows, layout.num_tokens, *one.shape[1:])
             found.append(one.transpose(1, 2))
-        ctx.save_for_backward(states, inverse, cos, sin, norm, *weights[:3])
+        ctx.save_for_backward(states, inverse, cos, sin, norm, query, key, value)
         ctx.layout = layout
         return tuple(found)
 

@@ -104,7 +104,8 @@ class ActorCritic:
             [*prompt, *answer[: length - 1]]
             for prompt, answer, length in zip(prompts, tokens.tolist(), lengths, strict=True)
         ]
-        lean = self._lean.get(of, self._lean.get("policy"))
+        of = of if of in self._trunks else "policy"  # the reference of an adapter is one without
+        lean = self._lean.get(of)
         width = max(len(row) for row in rows)
         if lean is not None:
             starts = list(accumulate((len(row) for row in rows), initial=0))[:-1]
@@ -119,9 +120,9 @@ class ActorCritic:
         if lean is not None:
             return lean.run_rows(rows, places)
         ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=self.device)
-        narrowed = self._narrowed.get(of, self._narrowed.get("policy"))
+        narrowed = self._narrowed.get(of)
         with narrowed.at(places) if narrowed else nullcontext():
-            states = last_states(self._trunks.get(of, self._trunks["policy"]), ids)
+            states = last_states(self._trunks[of], ids)
         return states.reshape(-1, states.shape[-1])[places]
 
     def narrow(self, *, is_dealt: bool) -> None:
@@ -140,7 +141,7 @@ class ActorCritic:
     @property
     def packs_rows(self) -> bool:
         """Whether rows of any lengths run together with padding but in attention."""
-        return bool(self._lean)
+        return "policy" in self._lean
 
     def deal(self, processes: Processes, dtype: "torch.dtype") -> None:
         """Deal the weights to the processes, from now on; `dtype` is that of computing."""

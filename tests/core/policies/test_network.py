@@ -177,6 +177,14 @@ def test_narrowed_the_last_layer_gives_the_same_states_and_gradients(
             assert torch.allclose(one, other, atol=1e-5)
 
 
+def test_a_critic_that_cannot_be_run_leaner_is_still_asked_itself(tiny: Path) -> None:
+    policy = build(tiny, critic="separate", critic_layers=1)
+    asked = ([[4, 5], [6]], torch.tensor([[9, 1], [1, 0]]), [2, 1])
+    expected = policy.answer_states(*asked, of="critic")
+    del policy._lean["critic"]
+    assert torch.allclose(policy.answer_states(*asked, of="critic"), expected, atol=1e-5)
+
+
 def test_a_last_layer_that_looks_at_other_tokens_is_left_as_it_is(tiny: Path) -> None:
     class Mixing(torch.nn.Module):
         def forward(self, states: torch.Tensor) -> torch.Tensor:
